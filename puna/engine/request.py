@@ -1,0 +1,80 @@
+"""What is asked of the engine and what comes back: one request, a stream of events. No torch here.
+
+The life of a request: `engine.submit(Request(...))` gives a stream; each `Event` carries the ids, text and
+log-probabilities that are new; the last one carries `finish`. `engine.cancel(request)` ends it early.
+"""
+
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from pydantic import Field
+
+from puna.settings import Settings
+
+Finish = Literal["stop", "length", "cancelled", "error"]
+
+
+class Sampling(Settings):
+    """How the next token is drawn. The defaults draw from the model's own distribution; temperature 0 takes the best."""
+
+    temperature: float = Field(1.0, ge=0, le=100)
+    top_k: int = Field(0, ge=0)  # 0: no limit
+    top_p: float = Field(1.0, gt=0, le=1)
+    min_p: float = Field(0.0, ge=0, le=1)  # keep what has at least this share of the best token's probability
+    repetition_penalty: float = Field(
+        1.0, gt=0, le=100
+    )  # divides positive and multiplies negative logits of seen tokens
+    presence_penalty: float = Field(0.0, ge=-100, le=100)  # subtracted once from each token already written
+    frequency_penalty: float = Field(0.0, ge=-100, le=100)  # subtracted once for each time it was written
+    logit_bias: Mapping[int, float] = {}  # added to the logits, by token id
+    seed: int | None = Field(None, ge=0, lt=2**63)  # None: a fresh one each time
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """Continue `ids`. Text that holds one of `stop` ends before it; an id of `stop_ids` ends and is not text."""
+
+    ids: tuple[int, ...]
+    sampling: Sampling = Sampling()
+    max_tokens: int | None = None  # None: as far as the context reaches
+    stop: tuple[str, ...] = ()
+    stop_ids: frozenset[int] = frozenset()
+    logprobs: int | None = None  # None: none; n: the chosen token's and the n best alternatives'
+    prompt_logprobs: bool = False  # also score the prompt itself, reported in the first event
+    special_text: bool = False  # whether special tokens appear in the text
+    id: str = field(default_factory=lambda: uuid.uuid4().hex)
+
+
+@dataclass(frozen=True)
+class TokenScore:
+    """One written token: its log-probability under the model itself (before temperature and penalties)."""
+
+    id: int
+    logprob: float
+    best: tuple[tuple[int, float], ...] = ()  # (id, logprob) of the best alternatives, best first
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What a request took; seconds are wall time since it was submitted."""
+
+    prompt_tokens: int = 0
+    cached_tokens: int = 0  # of the prompt, already in memory from an earlier request
+    completion_tokens: int = 0
+    first_token_s: float = 0.0
+    total_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class Event:
+    """What is new. `text` never holds half a character or the beginning of a stop string."""
+
+    ids: tuple[int, ...] = ()
+    text: str = ""
+    scores: tuple[TokenScore, ...] = ()
+    prompt_scores: tuple[TokenScore | None, ...] = ()  # first event only; None for the first token
+    finish: Finish | None = None
+    problem: str = ""  # with finish "error"
+    usage: Usage | None = None  # with finish

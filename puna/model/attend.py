@@ -1,0 +1,82 @@
+"""What a position may look at: the values of the model's `attend` argument that need no parallelism.
+
+`causal` for training rows, `documents` for rows that pack several texts, `Memory` for one conversation that grows.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from puna.model.config import ModelConfig
+from puna.model.transformer import Attend
+
+
+def causal(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Rows side by side, each position sees itself and what came before. q (B, T, H, Dh)."""
+    q, k, v = (x.transpose(-3, -2) for x in (q, k, v))
+    mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)  # (..., H, T, Dh)
+    return mixed.transpose(-3, -2)
+
+
+def documents(owner: Tensor) -> Attend:
+    """Causal attention that never crosses a document: owner (B, T) numbers each position's document [P 3.4.1]."""
+    same = owner[:, None, :, None] == owner[:, None, None, :]  # (B, 1, T, T)
+    mask = same.tril()  # (B, 1, T, T)
+
+    def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        q, k, v = (x.transpose(1, 2) for x in (q, k, v))
+        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, enable_gqa=True)  # (B, H, T, Dh)
+        return mixed.transpose(1, 2)
+
+    return attend
+
+
+class Memory:
+    """The keys and values of one sequence, (K, S, Dh) a layer. It grows by doubling, up to `most` positions.
+
+    Call the model on tokens (T,) at positions `memory.length ...`, then `memory.advance(T)`.
+    """
+
+    def __init__(self, config: ModelConfig, most: int | None = None, start: int = 256):
+        self.config, self.most, self.length = config, most or config.max_position_embeddings, 0
+        self.room = min(start, self.most)
+        self.keys: list[Tensor | None] = [None] * config.num_hidden_layers
+        self.values: list[Tensor | None] = [None] * config.num_hidden_layers
+
+    def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """q (T, H, Dh), k and v (T, K, Dh): remember k and v, mix q over all that is remembered."""
+        end = self.length + len(q)
+        assert end <= self.most, "the engine must not read past the memory"
+        while self.room < end:
+            self.room = min(2 * self.room, self.most)
+        keys = self.keys[layer] = self._grown(self.keys[layer], k)  # (K, R, Dh)
+        values = self.values[layer] = self._grown(self.values[layer], v)  # (K, R, Dh)
+        keys[:, self.length : end] = k.transpose(0, 1)
+        values[:, self.length : end] = v.transpose(0, 1)
+        return mix(q, keys[:, :end], values[:, :end])
+
+    def _grown(self, held: Tensor | None, new: Tensor) -> Tensor:
+        if held is not None and held.shape[1] == self.room:
+            return held
+        wider = new.new_empty(new.shape[1], self.room, new.shape[2])  # (K, R, Dh)
+        if held is not None:
+            wider[:, : self.length] = held[:, : self.length]
+        return wider
+
+    def advance(self, count: int) -> None:
+        """The last `count` positions read are now the past."""
+        self.length += count
+
+    def keep(self, length: int) -> None:
+        """Forget everything after the first `length` positions."""
+        assert length <= self.length
+        self.length = length
+
+
+def mix(q: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+    """q (T, H, Dh) are the last T of S positions; keys and values (K, S, Dh) -> (T, H, Dh)."""
+    T, S = len(q), keys.shape[1]
+    mask = None if T == 1 else torch.ones(T, S, dtype=torch.bool, device=q.device).tril(S - T)
+    q = q.transpose(0, 1)  # (H, T, Dh)
+    mixed = F.scaled_dot_product_attention(q[None], keys[None], values[None], attn_mask=mask, enable_gqa=True)
+    return mixed[0].transpose(0, 1)
