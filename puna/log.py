@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TextIO
 
@@ -35,9 +36,8 @@ def listening(listener: Listener) -> Iterator[None]:
 @contextmanager
 def written_to(path: Path) -> Iterator[None]:
     """Append each event to a JSONL file while the block runs."""
-    with open(path, "a", encoding="utf-8", buffering=1) as file:
-        with listening(lambda record: _write_line(file, record)):
-            yield
+    with open(path, "a", encoding="utf-8", buffering=1) as file, listening(partial(_write_line, file)):
+        yield
 
 
 def _write_line(file: TextIO, record: dict) -> None:

@@ -37,7 +37,7 @@ class Request:
     """Continue `ids`. Text that holds one of `stop` ends before it; an id of `stop_ids` ends and is not text."""
 
     ids: tuple[int, ...]
-    sampling: Sampling = Sampling()
+    sampling: Sampling = field(default_factory=Sampling)
     max_tokens: int | None = None  # None: as far as the context reaches
     stop: tuple[str, ...] = ()
     stop_ids: frozenset[int] = frozenset()

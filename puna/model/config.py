@@ -138,7 +138,7 @@ def from_hf(values: dict[str, Any], where: str) -> ModelConfig:
     for key, only in {"hidden_act": "silu", "attention_bias": False, "mlp_bias": False}.items():
         need(
             values.get(key, only) == only,
-            f"{where}: {key} {values[key] if key in values else None!r} is not supported, only {only!r}",
+            f"{where}: {key} {values.get(key)!r} is not supported, only {only!r}",
             error=ConfigError,
         )
     taken = {key: values[key] for key in ModelConfig.model_fields if key in values and key != "rope_scaling"}
