@@ -1,7 +1,7 @@
 """Meta's own model code as an oracle: read from the installed package llama-models, never copied.
 
-Its layers come from fairscale, which splits them over GPUs; on one process they are nn.Linear and nn.Embedding, so the
-module names that it imports are bound to these while it is imported.
+Its layers come from fairscale, which splits them over GPUs; on one process they are nn.Linear and
+nn.Embedding, so the module names that it imports are bound to these while it is imported.
 """
 
 import importlib
@@ -42,7 +42,9 @@ def _linear(inputs, outputs, bias=False, **_):
 
 
 def reference_model(folder: Path, longest: int):
-    """Meta's Transformer, filled from a folder in Meta's layout; the RoPE factor its code hard-codes is set to ours."""
+    """Meta's Transformer, filled from a folder in Meta's layout; the RoPE factor its code hard-codes is set
+    to ours.
+    """
     import json
 
     module = reference_module()
@@ -60,7 +62,9 @@ def reference_model(folder: Path, longest: int):
 
 
 def _scaled(by_eight, freqs, factor):
-    """Meta's scaling for another factor: its result is a blend (1-s) f/8 + s f, so s can be read off and blended anew."""
+    """Meta's scaling for another factor: its result is a blend (1-s) f/8 + s f, so s can be read off and
+    blended anew.
+    """
     eighth = by_eight(freqs)
     s = (eighth / freqs - 1 / 8) / (1 - 1 / 8)
     return (1 - s) * freqs / factor + s * freqs if factor != 8 else eighth

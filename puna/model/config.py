@@ -1,4 +1,5 @@
-"""The numbers that make one dense Llama: sizes, RoPE, tied or not. Read from any file, written as config.json.
+"""The numbers that make one dense Llama: sizes, RoPE, tied or not. Read from any file, written as
+config.json.
 
 Nothing here imports torch, so plans, servers and `puna look` can read sizes in a blink.
 """
@@ -16,10 +17,11 @@ COUNT = Field(gt=0, lt=2**24)  # above every published size; a hostile file cann
 
 
 class RopeScaling(Settings):
-    """How far positions are squeezed [P 3.4.2; llama-models model.py]. `linear` divides every frequency by `factor`.
+    """How far positions are squeezed [P 3.4.2; llama-models model.py]. `linear` divides every frequency by
+    `factor`.
 
-    `llama3` leaves wavelengths under original/high_freq_factor alone, divides those over original/low_freq_factor,
-    and blends between.
+    `llama3` leaves wavelengths under original/high_freq_factor alone, divides those over
+    original/low_freq_factor, and blends between.
     """
 
     rope_type: Literal["llama3", "linear"] = "llama3"
@@ -128,7 +130,9 @@ def parameters(config: ModelConfig) -> int:
 
 
 def from_hf(values: dict[str, Any], where: str) -> ModelConfig:
-    """ModelConfig from a Hugging Face config.json; ConfigError for what is not a Llama that differs in numbers only."""
+    """ModelConfig from a Hugging Face config.json; ConfigError for what is not a Llama that differs in
+    numbers only.
+    """
     need(
         values.get("model_type", "llama") == "llama",
         f"{where}: model_type {values.get('model_type')!r} is another architecture",
@@ -168,7 +172,9 @@ def _rope_from_hf(rope: Any, where: str) -> dict[str, Any] | None:
 
 
 def to_hf(config: ModelConfig, dtype: str) -> dict[str, Any]:
-    """The config.json that transformers, vLLM, SGLang and llama.cpp's converter read. `dtype` as torch names it."""
+    """The config.json that transformers, vLLM, SGLang and llama.cpp's converter read. `dtype` as torch names
+    it.
+    """
     values = config.model_dump()
     rope = values.pop("rope_scaling")
     if rope and rope["rope_type"] == "linear":

@@ -98,10 +98,11 @@ def _opened(path: Path):
 def write_folder(
     weights: Weights, folder: Path, dtype: str | None = None, shard_bytes: int = 5 * 10**9
 ) -> None:
-    """Write config.json and safetensors shards, one tensor in memory at a time; `dtype` F32, F16, BF16 or None.
+    """Write config.json and safetensors shards, one tensor in memory at a time; `dtype` F32, F16, BF16 or
+    None.
 
-    None keeps the type of the matrices; quantised ones become BF16. A half-written folder never looks whole:
-    config.json and the index come last.
+    None keeps the type of the matrices; quantised ones become BF16. A half-written folder never looks
+    whole: config.json and the index come last.
     """
     folder.mkdir(parents=True, exist_ok=True)
     kind = dtype or dense_kind(weights)

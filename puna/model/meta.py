@@ -1,7 +1,7 @@
 """Meta's folders: params.json and consolidated.NN.pth, split over any number of tensor-parallel shards.
 
-The files are zip archives of a pickle and raw storages. torch unpickles them with weights_only (nothing in them can
-run) and maps the storages, so reading takes memory for one tensor.
+The files are zip archives of a pickle and raw storages. torch unpickles them with weights_only (nothing in
+them can run) and maps the storages, so reading takes memory for one tensor.
 """
 
 import io
@@ -80,7 +80,7 @@ class MetaWeights:
 
 
 def _mapped(path: Path) -> dict[str, torch.Tensor]:
-    """The tensors of one .pth, still on disk. WeightsError for anything but a plain table of dense tensors."""
+    """The tensors of one .pth, still on disk. WeightsError unless it is a plain table of dense tensors."""
     try:
         table = torch.load(path, mmap=True, weights_only=True, map_location="cpu")
     except (
@@ -99,7 +99,7 @@ def _mapped(path: Path) -> dict[str, torch.Tensor]:
     ) as problem:
         said = str(problem).strip().splitlines()
         raise WeightsError(
-            f"{path}: not a .pth file of plain tensors ({said[0][:200] if said else type(problem).__name__})\n"
+            f"{path}: not a .pth file of plain tensors ({(said or [type(problem).__name__])[0][:200]})\n"
             "  try: a file saved by torch.save in the zip format; pickled code is never run"
         ) from None
     need(
@@ -189,7 +189,9 @@ def _count(values: dict, key: str, where: str) -> int:
 
 
 def _factor(values: dict) -> float:
-    """Meta's files do not say how far RoPE is squeezed, and its code says 8 for all; 3.2 1B and 3B need 32 [llama3.md 0]."""
+    """Meta's files do not say how far RoPE is squeezed, and its code says 8 for all; 3.2 1B and 3B need 32
+    [llama3.md 0].
+    """
     small = (values["dim"], values["n_layers"]) in ((2048, 16), (3072, 28))
     return float(values.get("rope_scaling_factor", 32.0 if small else 8.0))
 
@@ -205,7 +207,7 @@ def _tied(shard: dict[str, torch.Tensor]) -> bool:
 
 
 def write_folder(weights: Weights, folder: Path, dtype: torch.dtype) -> None:
-    """Write params.json and one consolidated.00.pth that Meta's code loads, one tensor in memory at a time."""
+    """Write params.json and one consolidated.00.pth that Meta's code loads, one tensor at a time."""
     config = weights.config
     folder.mkdir(parents=True, exist_ok=True)
     entries = [(to_meta(name), shape, name) for name, shape in shapes(config)]
@@ -254,7 +256,7 @@ def _params(config: ModelConfig) -> dict[str, Any]:
 
 
 def _ffn_rule(c: ModelConfig) -> tuple[int, float]:
-    """A multiple_of and ffn_dim_multiplier from which Meta's code derives this hidden width [llama3.md 1.1]."""
+    """A multiple_of and ffn_dim_multiplier from which Meta's code derives this width [llama3.md 1.1]."""
     base = int(2 * 4 * c.hidden_size / 3)
     for multiple in (4096, 1024, 256, 64, 16, 4, 1):
         if c.intermediate_size % multiple:
@@ -287,7 +289,9 @@ def write_pth(
 
 
 def _put(archive: zipfile.ZipFile, name: str, chunks: Iterable[Any]) -> None:
-    """One record whose bytes begin at a multiple of 64, as torch wants for mapping: padding goes into the extra field."""
+    """One record whose bytes begin at a multiple of 64, as torch wants for mapping: padding goes into the
+    extra field.
+    """
     entry = zipfile.ZipInfo(f"consolidated/{name}")
     header = 30 + len(entry.filename) + 20 + 4  # local header, name, zip64 field, our field's head
     padding = -(archive.fp.tell() + header) % 64

@@ -31,7 +31,9 @@ _OURS = re.compile(r"model\.layers\.(\d+)\.(.+)\.weight")
 
 
 def shapes(config: ModelConfig) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """Every tensor of the model and its shape (out, in), in the order of the file; a tied head is not a tensor."""
+    """Every tensor of the model and its shape (out, in), in the order of the file; a tied head is not a
+    tensor.
+    """
     c = config
     queries, groups = c.num_attention_heads * c.head_dim, c.num_key_value_heads * c.head_dim
     block = {

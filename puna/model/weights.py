@@ -1,4 +1,4 @@
-"""A model's tensors on disk, read one at a time: what every layout offers, and how a model is filled from it."""
+"""A model's tensors on disk, read one at a time: what every layout offers, how a model is filled."""
 
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +14,9 @@ from puna.model.transformer import Llama
 
 
 class Weights(Protocol):
-    """The tensors of one model by Hugging Face name, in Hugging Face layout (half-split RoPE), never all in memory."""
+    """The tensors of one model by Hugging Face name, in Hugging Face layout (half-split RoPE), never all in
+    memory.
+    """
 
     config: ModelConfig
     where: str  # for messages
@@ -44,7 +46,9 @@ def check(weights: Weights) -> None:
 
 
 def load(weights: Weights, dtype: torch.dtype, device: str = "cpu", threads: int = 2) -> Llama:
-    """The model in memory, every tensor cast to dtype; tells `load` events. Peak memory: the model and a few tensors."""
+    """The model in memory, every tensor cast to dtype; tells `load` events. Peak memory: the model and a few
+    tensors.
+    """
     check(weights)
     with torch.device("meta"):
         model = Llama(weights.config)

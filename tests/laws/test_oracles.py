@@ -1,4 +1,6 @@
-"""Our logits are those of Meta's reference code and of transformers, on random weights with each model's traits."""
+"""Our logits are those of Meta's reference code and of transformers, on random weights with each model's
+traits.
+"""
 
 import pytest
 import torch
