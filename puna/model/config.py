@@ -146,13 +146,13 @@ def from_hf(values: dict[str, Any], where: str) -> ModelConfig:
             error=ConfigError,
         )
     taken = {key: values[key] for key in ModelConfig.model_fields if key in values and key != "rope_scaling"}
-    taken.setdefault(
-        "num_key_value_heads", values.get("num_attention_heads")
-    )  # before GQA, files left it out
-    rope = {
-        **(values.get("rope_scaling") or {}),
-        **(values.get("rope_parameters") or {}),
-    }  # transformers 4, 5
+    # before GQA, files left the groups out
+    taken.setdefault("num_key_value_heads", values.get("num_attention_heads"))
+    rope: dict[str, Any] = {}
+    for key in ("rope_scaling", "rope_parameters"):  # transformers 4's name and 5's
+        given = values.get(key) or {}
+        need(isinstance(given, dict), f"{where}: {key} is {given!r}, not an object", error=ConfigError)
+        rope |= given
     taken["rope_theta"] = rope.pop("rope_theta", values.get("rope_theta", 10_000.0))
     taken["rope_scaling"] = _rope_from_hf(rope, where)
     return ModelConfig.read(taken, where)

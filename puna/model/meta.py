@@ -8,6 +8,7 @@ import io
 import json
 import math
 import pickle
+import warnings
 import zipfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -82,7 +83,9 @@ class MetaWeights:
 def _mapped(path: Path) -> dict[str, torch.Tensor]:
     """The tensors of one .pth, still on disk. WeightsError unless it is a plain table of dense tensors."""
     try:
-        table = torch.load(path, mmap=True, weights_only=True, map_location="cpu")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # about odd pickles; what they hold is checked below
+            table = torch.load(path, mmap=True, weights_only=True, map_location="cpu")
     except (
         pickle.UnpicklingError,
         RuntimeError,
