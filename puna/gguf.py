@@ -127,7 +127,8 @@ def size_in_bytes(kind: str, shape: Sequence[int], where: str) -> int:
     need(
         shape[-1] % elements == 0,
         f"{where}: rows of {shape[-1]:,} are not whole {kind} blocks of {elements}",
-        error=WeightsError,
+        "a type of smaller blocks for it, such as Q8_0 or F16",
+        WeightsError,
     )
     return prod(shape) // elements * size
 

@@ -90,8 +90,8 @@ def keys_from_config(config: ModelConfig) -> dict[str, Any]:
 def _number(file: Gguf, key: str, default: float | None = None) -> Any:
     value = file.keys.get(f"llama.{key}", default)
     need(value is not None, f"{file.path}: the key llama.{key} is missing", error=WeightsError)
-    plain = isinstance(value, int | float) and not isinstance(value, bool)
-    need(plain, f"{file.path}: llama.{key} is {str(value)[:60]}, not one number", error=WeightsError)
+    plain = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 2**32
+    need(plain, f"{file.path}: llama.{key} is {str(value)[:60]}, not one sensible number", error=WeightsError)
     if isinstance(value, float):  # stored in 32 bits: 1e-05, not 9.999999747378752e-06
         return float(str(np.float32(value)))
     return value
