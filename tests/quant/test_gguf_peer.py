@@ -5,20 +5,24 @@ import pytest
 import torch
 
 from puna.model.attend import causal
+from puna.model.weights import load
 from puna.quant.gguf import GgufWeights, write_gguf
 from tests.models import TRAITS, InMemory, random_model
 from tests.quant.gguf_files import smollm2
 
 pytestmark = pytest.mark.peer
-PROMPTS = ("Why is the sky blue?", "def fibonacci(n):", "Der Himmel ist", "1, 2, 3, 5, 8,")
+F32 = 0  # ggml's number; llama.cpp keeps keys and values in F16 unless told
+PROMPT = "Why is the sky blue?"
 
 
-def opened(path, context=256):
+def opened(path):
     llama_cpp = pytest.importorskip("llama_cpp")
-    return llama_cpp.Llama(str(path), n_ctx=context, n_threads=1, logits_all=True, verbose=False)
+    return llama_cpp.Llama(
+        str(path), n_ctx=256, n_threads=1, logits_all=True, type_k=F32, type_v=F32, verbose=False
+    )
 
 
-def continued(model, text, count=32):
+def continued(model, text, count):
     model.reset()
     written = []
     for token in model.generate(model.tokenize(text.encode()), temp=0.0):
@@ -27,27 +31,38 @@ def continued(model, text, count=32):
             return written
 
 
-@pytest.mark.parametrize("kind", ["F32", "F16", "as stored"])
-def test_llama_cpp_goes_on_from_our_file_as_from_the_source(tmp_path, kind):
+@torch.inference_mode()
+def furthest(theirs, model, tokens):
+    """The largest difference between llama.cpp's logits and ours, over all positions."""
+    theirs.eval(tokens)
+    want = model(torch.tensor(tokens)[None], torch.arange(len(tokens))[None], causal)[0].numpy()
+    return np.abs(np.array(theirs.scores[: len(tokens)]) - want).max()
+
+
+def rewritten(path, kind):
     source = GgufWeights(smollm2())
     tokens = {name: value for name, value in source.file.keys.items() if name.startswith("tokenizer.")}
-    path = tmp_path / "m.gguf"
-    write_gguf(source, path, lambda n, _: source.kind(n) if kind == "as stored" else kind, tokens, "ours")
-    ours, theirs = opened(path), opened(smollm2())
+    write_gguf(source, path, lambda name, _: kind or source.kind(name), tokens, "ours")
+    return path
+
+
+def test_llama_cpp_goes_on_from_our_copy_as_from_the_source(tmp_path):
+    ours, theirs = opened(rewritten(tmp_path / "m.gguf", None)), opened(smollm2())
     assert ours.metadata["general.name"] == "ours"
     assert ours.tokenize(b"Hi <|im_end|>", special=True) == theirs.tokenize(b"Hi <|im_end|>", special=True)
-    for text in PROMPTS:
-        assert continued(ours, text) == continued(theirs, text)
+    assert continued(ours, PROMPT, 24) == continued(theirs, PROMPT, 24)
+
+
+def test_the_real_model_dequantised_has_our_logits_in_llama_cpp(tmp_path):
+    path = rewritten(tmp_path / "m.gguf", "F32")  # with F16 matrices llama.cpp rounds what they multiply, too
+    theirs, model = opened(path), load(GgufWeights(path), torch.float32)
+    assert furthest(theirs, model, theirs.tokenize(PROMPT.encode())) < 1e-3
 
 
 @pytest.mark.parametrize("traits", TRAITS)
-@torch.inference_mode()
 def test_llama_cpps_logits_from_our_file_are_ours(tmp_path, traits):
     model = random_model(TRAITS[traits])
     path = tmp_path / "m.gguf"
     write_gguf(InMemory(model), path, lambda n, _: "F32", {"tokenizer.ggml.model": "no_vocab"}, traits)
-    tokens = torch.randint(0, 512, (200,), generator=torch.Generator().manual_seed(1))
-    theirs = opened(path)
-    theirs.eval(tokens.tolist())
-    want = model(tokens[None], torch.arange(200)[None], causal)[0].numpy()
-    assert np.abs(np.array(theirs.scores[:200]) - want).max() < 1e-3
+    tokens = torch.randint(0, 512, (200,), generator=torch.Generator().manual_seed(1)).tolist()
+    assert furthest(opened(path), model, tokens) < 1e-4
