@@ -2,8 +2,8 @@
 
     "GGUF" version tensor-count key-count | keys | tensor infos | padding | tensor data, each tensor aligned
 
-Numbers are little-endian. Every count, length, dimension and offset is held against the file's size before it is
-used, so a damaged or hostile file costs an error message and never more memory than a small multiple of its header.
+Numbers are little-endian. Every count, length, dimension and offset is held against the file's size before it
+is used, so a damaged or hostile file costs an error message, never more memory than a few times its header.
 """
 
 import mmap
@@ -80,7 +80,7 @@ _AGAIN = "download or convert the file again"
 
 @dataclass(frozen=True)
 class Entry:
-    """One tensor of the file. `shape` is in PyTorch's order (rows first); `offset` counts from the file's start."""
+    """One tensor: `shape` is in PyTorch's order, rows first; `offset` counts from the file's start."""
 
     name: str
     shape: tuple[int, ...]
@@ -91,7 +91,7 @@ class Entry:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Gguf:
-    """An open file. Arrays of numbers are numpy arrays, of strings lists; tensor data stays on disk until touched."""
+    """An open file. Arrays of numbers are numpy's, of strings lists; tensor data stays on disk."""
 
     path: Path
     version: int
@@ -106,7 +106,7 @@ class Gguf:
 
 
 def open_gguf(path: str | Path) -> Gguf:
-    """Map a file and read its header, all of it checked; WeightsError says what is wrong and at which byte."""
+    """Map a file and read its header, all of it checked; WeightsError says what is wrong and where."""
     path = Path(path)
     cursor = _Cursor(path, _mapped(path))
     version, tensor_count, key_count = _preamble(cursor)

@@ -20,8 +20,8 @@ _VALUE_NUMBER = {dtype: number for number, dtype in NUMBERS.items()}
 class GgufWriter:
     """Writes a file front to back: `with GgufWriter(path, keys, tensors) as file: file.write(name, bytes)`.
 
-    `tensors` is every (name, shape, kind) in the order in which the data will come; a tensor's data may come in
-    any number of chunks. The file gets its name only when it is whole; after a failure nothing is left.
+    `tensors` is every (name, shape, kind) in the order in which the data will come; a tensor's data may come
+    in any number of chunks. The file gets its name only when it is whole; after a failure nothing is left.
     """
 
     def __init__(
@@ -102,12 +102,15 @@ def _header(
 
 
 def _text(text: str) -> bytes:
-    data = text.encode()
+    try:
+        data = text.encode()
+    except UnicodeEncodeError:
+        raise WeightsError(f"{text[:60]!r} holds half a character, which UTF-8 cannot write") from None
     return U64.pack(len(data)) + data
 
 
 def _packed(value: Any, name: str) -> bytes:
-    """A value behind its type number, typed as llama.cpp expects it: whole numbers u32 (in lists i32), others f32."""
+    """A value behind its type number, as llama.cpp wants it: whole numbers u32 (in lists i32), others f32."""
     if isinstance(value, str):
         return U32.pack(STRING) + _text(value)
     if isinstance(value, list | tuple | np.ndarray):

@@ -1,7 +1,7 @@
 """What the keys of a GGUF say about a Llama's shape, both ways. Nothing here imports torch.
 
-GGUF has no key for the RoPE scaling of Llama 3.1 and later: the file carries its effect, `rope_freqs.weight`, by
-which every frequency is divided. The factor is told back from the last of these divisors.
+GGUF has no key for the RoPE scaling of Llama 3.1 and later: the file carries its effect, `rope_freqs.weight`,
+by which the frequencies are divided. The factor is told back from the last of these divisors.
 """
 
 import math
@@ -14,11 +14,8 @@ from puna.gguf import Gguf
 from puna.model.config import ModelConfig, RopeScaling
 
 DIVISORS = "rope_freqs.weight"
-_ONLY = {
-    "expert_count": 0,
-    "attention.causal": True,
-    "rope.scaling.attn_factor": 1.0,
-}  # others change the model
+# Keys that make another model of it, and the one value that does not.
+_ONLY = {"expert_count": 0, "attention.causal": True, "rope.scaling.attn_factor": 1.0}
 _ORIGINAL = RopeScaling.model_fields["original_max_position_embeddings"].default
 
 
@@ -34,9 +31,8 @@ def config_from_gguf(file: Gguf) -> ModelConfig:
     )
     for key, only in _ONLY.items():
         found = keys.get(f"llama.{key}", only)
-        need(
-            np.array_equal(found, only), f"{where}: llama.{key} is {found!r}, not {only}", error=WeightsError
-        )
+        told = f"{where}: llama.{key} is {str(found)[:60]}, not {only}"
+        need(np.array_equal(found, only), told, error=WeightsError)
     heads = _number(file, "attention.head_count")
     values = {
         "hidden_size": _number(file, "embedding_length"),
@@ -64,7 +60,7 @@ def config_from_gguf(file: Gguf) -> ModelConfig:
 
 
 def keys_from_config(config: ModelConfig) -> dict[str, Any]:
-    """The keys of architecture llama that say this shape; llama3 scaling goes into `rope_freqs.weight` instead."""
+    """The keys that say this shape; llama3 scaling goes into `rope_freqs.weight` instead."""
     keys = {
         "context_length": config.max_position_embeddings,
         "embedding_length": config.hidden_size,

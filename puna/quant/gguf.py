@@ -1,6 +1,7 @@
 """A Llama out of a GGUF and into one, a tensor at a time.
 
-GGUF orders the rows of q and k for neighbouring channel pairs; we turn (i, i + Dh/2) and reorder after dequantising.
+GGUF orders the rows of q and k for RoPE on neighbouring channels; ours turns (i, i + Dh/2), so they are
+reordered after dequantising.
 """
 
 from collections import Counter
@@ -44,14 +45,14 @@ FILE_TYPES = {  # general.file_type by the kind of most bytes; llama.cpp only sh
 
 
 class GgufWeights:
-    """The tensors of a GGUF by Hugging Face name. All of them are checked on opening and read when asked for."""
+    """The tensors of a GGUF by Hugging Face name, all checked on opening and each read when asked for."""
 
     def __init__(self, path: Path):
         self.where, self.file = str(path), open_gguf(path)
         parts = self.file.keys.get("split.count", 1)
         need(
-            parts in (0, 1),
-            f"{path}: one of {parts} parts of a model",
+            isinstance(parts, int) and parts <= 1,
+            f"{path}: one of {str(parts)[:40]} parts of a model",
             "join them with llama-gguf-split --merge",
             WeightsError,
         )
@@ -81,7 +82,7 @@ class GgufWeights:
         if kind in DENSE:
             tensor = torch.from_numpy(data.copy()).view(DENSE[kind]).view(shape)
         else:
-            tensor = torch.from_numpy(decode(kind, data, shape))
+            tensor = torch.from_numpy(decode(kind, data, shape, where=f"{self.where}: {name}"))
         heads = heads_turned(name, self.config)
         return to_half_split(tensor, heads) if heads else tensor
 
@@ -121,8 +122,9 @@ def write_gguf(
 ) -> None:
     """Write a GGUF that llama.cpp loads, holding one tensor at a time; tells `write` events.
 
-    `kinds(name, shape)` chooses the type of each matrix by its Hugging Face name; norms stay F32. What a source
-    GGUF already stores in the wanted type is copied bit for bit.
+    `kinds(name, shape)` chooses the type of each matrix by its Hugging Face name; norms stay F32. What a
+    source GGUF already stores in the wanted type is copied bit for bit. `tokenizer_keys` go in as they are
+    and win over ours.
     """
     check(weights)
     config = weights.config
@@ -157,8 +159,8 @@ def _rope_divisors(config: ModelConfig) -> dict[str, torch.Tensor]:
     need(
         (scaling.low_freq_factor, scaling.high_freq_factor)
         == (usual.low_freq_factor, usual.high_freq_factor),
-        f"GGUF cannot say a RoPE scaling between {scaling.low_freq_factor} and {scaling.high_freq_factor} turns, "
-        f"only {usual.low_freq_factor} and {usual.high_freq_factor}",
+        f"GGUF cannot say a RoPE scaling from {scaling.low_freq_factor} to {scaling.high_freq_factor} turns, "
+        f"only from {usual.low_freq_factor} to {usual.high_freq_factor}",
         "--to hf",
         WeightsError,
     )
@@ -182,4 +184,4 @@ def _stored(weights: Weights, name: str, kind: str) -> Iterator[np.ndarray]:
         tensor = to_interleaved(tensor, heads)
     rows = tensor.reshape(-1, tensor.shape[-1])
     for chunk in rows.split(max(1, CHUNK // rows.shape[-1])):
-        yield encode(kind, chunk.float().numpy())
+        yield encode(kind, chunk.float().numpy(), where=f"{weights.where}: {name}")

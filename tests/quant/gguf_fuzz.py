@@ -1,4 +1,4 @@
-"""Wounds a small GGUF many times and opens what is left: `python gguf_fuzz.py FOLDER COUNT` prints what came of it.
+"""Wounds a small GGUF many times and opens what is left: `python gguf_fuzz.py FOLDER COUNT` counts.
 
 The process may take 256 MiB more than it has after its imports; anything but PunaError ends it.
 """
@@ -62,7 +62,7 @@ def opens(path):
 
 
 def wounded(whole, header, rng):
-    """One to three wounds, mostly in the header: bits, bytes and numbers replaced, bytes cut out or put in, the end lost."""
+    """One to three wounds, mostly in the header: bytes and numbers changed, cut out, put in, the end lost."""
     data = bytearray(whole)
     for _ in range(rng.choice((1, 1, 2, 3))):
         at = rng.randrange(header if rng.random() < 0.7 else len(data))

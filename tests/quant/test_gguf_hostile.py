@@ -1,4 +1,4 @@
-"""A damaged or hostile GGUF is an error with a reason: no crash, no hang, no memory beyond the file's own size."""
+"""A damaged or hostile GGUF is an error with a reason: no crash, no hang, no memory beyond its own size."""
 
 import json
 import os
@@ -149,8 +149,9 @@ def test_what_is_no_file_is_told(tmp_path):
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits its memory as Linux does")
 def test_every_mutation_of_a_small_model_loads_or_is_told(tmp_path):
-    """3,000 wounded files in a process of its own, with little memory to spare; of warnings, only those of weights that
-    became infinite are none of our business.
+    """3,000 wounded files in a process of its own, with little memory to spare.
+
+    Warnings are errors, but for those of arithmetic: a wounded weight may be infinite.
     """
     script = Path(__file__).with_name("gguf_fuzz.py")
     root = Path(__file__).parents[2]
