@@ -24,7 +24,7 @@ from puna.model.weights import Weights, check
 from puna.quant.blocks import decode, encode
 
 DENSE = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
-CHUNK = 2**24  # numbers that are encoded at once: 64 MiB of fp32
+CHUNK = 2**22  # numbers that are encoded at once: 16 MiB of fp32
 FILE_TYPES = {  # general.file_type by the kind of most bytes; llama.cpp only shows it
     "F32": 0,
     "F16": 1,
