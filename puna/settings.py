@@ -20,6 +20,8 @@ class Settings(BaseModel):
             return cls.model_validate(values)
         except ValidationError as failure:
             raise ConfigError("\n".join(cls._sentence(e, where) for e in failure.errors())) from None
+        except ConfigError as problem:  # from a validator's own need()
+            raise ConfigError(f"{where}: {problem}") from None
 
     @classmethod
     def _sentence(cls, error: Any, where: str) -> str:
