@@ -13,8 +13,8 @@ import numpy as np
 
 from puna.errors import WeightsError, need
 from puna.hardware import cores
-from puna.quant.rounding import round_to_grid
 from puna.quant.formats import CURVE, ZERO, format_of, stored_bytes
+from puna.quant.rounding import round_to_grid
 
 CHUNK = 2**16  # values worked on at once: 256 KiB as float32, a few such arrays fit a core's cache
 
@@ -102,7 +102,9 @@ def encode(kind: str, values: np.ndarray, threads: int | None = None, where: str
         blocks[rows], bad = _encode_plain(kind, some) if kind in PLAIN else encode_blocks(kind, some)
         if bad.any():
             first = (rows.start + int(bad.argmax())) * form.values
-            raise _refusal(kind, flat.reshape(-1)[first : first + form.values], first, values.shape[-1], where)
+            raise _refusal(
+                kind, flat.reshape(-1)[first : first + form.values], first, values.shape[-1], where
+            )
 
     _in_chunks(work, len(blocks), CHUNK // form.values, threads)
     return data
