@@ -1,11 +1,11 @@
 """Blocks of quantised weights, read and written: `decode` gives the values a file holds, `encode` the bytes for values.
 
 Every kind is a row of fields (LAYOUTS), and every value is `scale * level + low`, where a group of neighbours shares
-scale and low. So one page of numpy reads all kinds; it is bit-equal to the format's reference and fast enough to load with:
-the work goes in chunks that stay in the processor's cache, on all cores.
+scale and low. So one page of numpy reads all kinds; it is bit-equal to the format's reference, and fast enough to load with because the
+work goes in chunks that stay in the processor's cache.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -64,12 +64,12 @@ def decode(
     data: np.ndarray,
     shape: tuple[int, ...],
     out: np.ndarray | None = None,
-    threads: int | None = None,
     where: str = "tensor",
 ) -> np.ndarray:
     """The float32 values of a stored tensor, in `out` (of that shape, contiguous) if given; `data` is flat uint8.
 
-    WeightsError if the bytes do not fit the shape. Temporaries stay under 2 MiB a thread; threads=None uses every core.
+    WeightsError if the bytes do not fit the shape. Temporaries stay under 2 MiB. One thread: the steps are so short that a
+    second one would only wait for the interpreter; whoever decodes many tensors may give each thread its own.
     """
     form, size = format_of(kind, where), stored_bytes(kind, shape, where)
     need(
@@ -83,14 +83,16 @@ def decode(
     blocks = np.ascontiguousarray(data).reshape(-1, form.size)  # (N, bytes)
     values = out.reshape(-1, form.values)  # (N, values)
     one = _decode_plain if kind in PLAIN else decode_blocks
-    _in_chunks(lambda rows: one(kind, blocks[rows], values[rows]), len(blocks), CHUNK // form.values, threads)
+    for rows in _chunks(len(blocks), form.values):
+        one(kind, blocks[rows], values[rows])
     return out
 
 
 def encode(kind: str, values: np.ndarray, threads: int | None = None, where: str = "tensor") -> np.ndarray:
     """The bytes (flat uint8) that store `values` (rows, columns) of float32 or narrower as `kind`.
 
-    WeightsError for rows that do not divide into blocks, and for values that the kind cannot hold.
+    WeightsError for rows that do not divide into blocks, and for values that the kind cannot hold. Temporaries stay under
+    16 MiB a thread; threads=None uses every core.
     """
     form, size = format_of(kind, where), stored_bytes(kind, values.shape, where)
     flat = np.ascontiguousarray(values).reshape(-1, form.values)  # (N, values)
@@ -106,7 +108,9 @@ def encode(kind: str, values: np.ndarray, threads: int | None = None, where: str
                 kind, flat.reshape(-1)[first : first + form.values], first, values.shape[-1], where
             )
 
-    _in_chunks(work, len(blocks), CHUNK // form.values, threads)
+    with ThreadPoolExecutor(threads or cores()) as pool:
+        for _ in pool.map(work, _chunks(len(blocks), form.values)):  # raises what a worker raised
+            pass
     return data
 
 
@@ -178,7 +182,8 @@ def _spread(field: Field, data: np.ndarray) -> np.ndarray:
     grouped = data.reshape(len(data), field.groups, field.width)  # (N, groups, width)
     codes = np.empty((len(data), field.groups, 8 // field.bits, field.width), np.uint8)
     for k in range(8 // field.bits):
-        codes[:, :, k] = (grouped >> (k * field.bits)) & (2**field.bits - 1)
+        codes[:, :, k] = grouped >> (k * field.bits)
+    codes &= 2**field.bits - 1
     return codes.reshape(len(data), -1)
 
 
@@ -265,14 +270,7 @@ def _refusal(kind: str, block: np.ndarray, first: int, columns: int, where: str)
     return WeightsError(f"{place}: values up to {largest:.3g} are too large for {kind}\n  try: BF16 or F32")
 
 
-def _in_chunks(work: Callable[[slice], None], total: int, step: int, threads: int | None) -> None:
-    """Do work(slice) for all of `total` in steps; numpy lets go of the interpreter, so threads share the work."""
-    slices = [slice(start, min(start + step, total)) for start in range(0, total, step)]
-    threads = min(threads or cores(), len(slices))
-    if threads <= 1:
-        for some in slices:
-            work(some)
-        return
-    with ThreadPoolExecutor(threads) as pool:
-        for _ in pool.map(work, slices):  # raises what a worker raised
-            pass
+def _chunks(blocks: int, values: int) -> list[slice]:
+    """All blocks of so many values, about CHUNK values at a time."""
+    step = CHUNK // values
+    return [slice(start, start + step) for start in range(0, blocks, step)]
