@@ -78,7 +78,7 @@ def bits_per_weight(mix: str, config: ModelConfig) -> float:
     """Bits of file for each number of the model, all tensors together."""
     kind = kinds_for(mix, config)
     sizes = [
-        (math.prod(shape), FORMATS[kind(name, shape)].bits_per_weight) for name, shape in _tensors(config)
+        (math.prod(shape), FORMATS[kind(name, shape)].bits_per_weight) for name, shape in tensors(config)
     ]
     return sum(count * bits for count, bits in sizes) / sum(count for count, _ in sizes)
 
@@ -110,7 +110,7 @@ def _that_fits(kind: str, columns: int) -> str:
     return "F16"
 
 
-def _tensors(config: ModelConfig) -> Iterator[tuple[str, tuple[int, ...]]]:
+def tensors(config: ModelConfig) -> Iterator[tuple[str, tuple[int, ...]]]:
     """Name and shape of every tensor."""
     width, hidden = config.hidden_size, config.intermediate_size
     queries, keys = (n * config.head_dim for n in (config.num_attention_heads, config.num_key_value_heads))

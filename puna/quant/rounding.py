@@ -268,8 +268,14 @@ def _integers(wanted: np.ndarray, step: np.ndarray, least: int, most: int) -> np
 
 
 def _to_half(value: np.ndarray, unit: np.ndarray) -> np.ndarray:
-    """The nearest value that half precision holds once multiplied by unit."""
-    return (value * unit).astype(np.float16).astype(np.float32) / unit
+    """What half precision holds nearest to value once multiplied by unit; where its steps are coarse, the next one up.
+
+    Below 2^-14 a smaller d could need integers beyond their range, or be 0 and lose the block; a larger one cannot.
+    """
+    true = value * unit
+    half = true.astype(np.float16).astype(np.float32)
+    up = np.copysign(np.ceil(np.abs(true) * np.float32(2**24)) * np.float32(2**-24), true)
+    return np.where(np.abs(true) < 2**-14, up, half) / unit
 
 
 def _by_group(x: np.ndarray, groups: int) -> tuple[np.ndarray, np.ndarray]:
