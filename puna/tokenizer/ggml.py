@@ -27,7 +27,7 @@ def from_gguf(keys: Mapping[str, Any]) -> Tokenizer:
     split = splits.named(keys.get(_KEY + "pre"))
     tokens, types = _strings(keys, "tokens"), _types(keys)
     need(len(tokens) == len(types), f"{len(tokens):,} tokens have {len(types):,} types", error=TokenizerError)
-    ordinary = {text: id for id, text in enumerate(tokens) if types[id] == NORMAL}
+    ordinary = {tokens[id]: id for id in np.flatnonzero(types == NORMAL).tolist()}
     need(len(ordinary) == int((types == NORMAL).sum()), "a token stands there twice", error=TokenizerError)
     whole = split is splits.LLAMA3  # [C llama.cpp src/llama-vocab.cpp] ignore_merges goes with the rule
     pieces = merges.from_merges(ordinary, lambda: _strings(keys, "merges"), whole)
@@ -100,7 +100,7 @@ def _id(keys: Mapping[str, Any], part: str) -> int | None:
 
 def _strings(keys: Mapping[str, Any], name: str) -> list[str]:
     value = keys.get(_KEY + name)
-    good = isinstance(value, list) and all(isinstance(text, str) for text in value)
+    good = isinstance(value, list) and set(map(type, value)) <= {str}
     need(
         good, f"tokenizer.ggml.{name} is missing or not a list of strings", "a complete file", TokenizerError
     )

@@ -10,6 +10,7 @@ import codecs
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate, repeat
 from operator import concat
 
 import numpy as np
@@ -52,12 +53,12 @@ def to_text(word: bytes) -> str:
 
 
 def to_bytes(text: str) -> bytes:
-    """The bytes behind a token written in GPT-2's alphabet."""
+    """The bytes behind text written in GPT-2's alphabet."""
     try:
         return codecs.charmap_encode(text, "strict", _FROM_ALPHABET)[0]
-    except UnicodeEncodeError:
+    except UnicodeEncodeError as problem:
         raise TokenizerError(
-            f"the token {text[:40]!r} is not written in GPT-2's byte alphabet\n"
+            f"a token has {text[problem.start]!r}, which is not in GPT-2's byte alphabet\n"
             "  try: a byte-level BPE vocabulary (Llama 3, GPT-2, SmolLM); SentencePiece is not supported"
         ) from None
 
@@ -78,8 +79,10 @@ def from_ranks(words: list[bytes]) -> Pieces:
 def from_merges(vocabulary: Mapping[str, int], listed: Callable[[], Sequence[str]], whole: bool) -> Pieces:
     """Tokens by their text in GPT-2's alphabet, merging in the order that `listed()` gives, each "left right"."""
     words = [b""] * (max(vocabulary.values(), default=-1) + 1)
-    for text, id in vocabulary.items():
-        words[id] = to_bytes(text)
+    data = to_bytes("".join(vocabulary))
+    ends = list(accumulate(map(len, vocabulary)))
+    for id, start, end in zip(vocabulary.values(), (0, *ends), ends, strict=False):
+        words[id] = data[start:end]
     if whole and is_llama3(words):
         return from_ranks(words)  # nobody needs to read 280,147 merges
     merges = listed()
@@ -140,20 +143,24 @@ class _Merges:
 
     @classmethod
     def read(cls, vocabulary: Mapping[str, int], merges: Sequence[str], size: int) -> "_Merges":
-        halves = " ".join(merges).split(" ") if merges else []
-        two = all(merge.count(" ") == 1 for merge in merges)
+        two = set(map(str.count, merges, repeat(" "))) <= {1}
         need(two, "a merge is not two tokens with one blank between them", error=TokenizerError)
+        halves = " ".join(merges).split(" ") if merges else []
         lefts, rights = halves[::2], halves[1::2]
         try:
-            sides = (lefts, rights, map(concat, lefts, rights))
-            ids = [np.fromiter(map(vocabulary.__getitem__, side), np.int64, len(merges)) for side in sides]
+            left, right = (_ids(vocabulary, side) for side in (lefts, rights))
+            long = [text for text in vocabulary if len(text) > 1]
+            in_order = "\n".join(merges).replace(" ", "") == "\n".join(
+                long
+            )  # the usual case, found out at once
+            product = _ids(vocabulary, long if in_order else map(concat, lefts, rights))
         except KeyError as missing:
             raise TokenizerError(f"a merge takes or makes {missing}, which is no ordinary token") from None
-        return cls(*ids, size)
+        return cls(left, right, product, size)
 
     @property
     def unique(self) -> bool:
-        return len(np.unique(self.product)) == len(self.product)
+        return bool(np.bincount(self.product, minlength=1).max() <= 1)
 
     def in_one_way(self, words: list[bytes], whole: bool) -> list[int]:
         """What the merges make, in order, when each token has one merge, as training writes them."""
@@ -215,6 +222,10 @@ class _Merges:
         )
         others = sorted({id for id, word in enumerate(words) if len(word) > 1} - set(made))
         return made + others if whole else _reached(words, made)
+
+
+def _ids(vocabulary: Mapping[str, int], texts: Iterable[str]) -> np.ndarray:
+    return np.fromiter(map(vocabulary.__getitem__, texts), np.int64)
 
 
 def _spread(x: np.ndarray, y: np.ndarray) -> np.ndarray:
