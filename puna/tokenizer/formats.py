@@ -1,0 +1,35 @@
+"""Where tokenizers come from and go to: Hugging Face's folder, Meta's tokenizer.model, GGUF's keys."""
+
+from pathlib import Path
+
+from puna.errors import TokenizerError, need
+from puna.tokenizer import huggingface, meta
+from puna.tokenizer.ggml import from_gguf, to_gguf
+from puna.tokenizer.huggingface import to_hf
+from puna.tokenizer.meta import to_meta
+from puna.tokenizer.tokenizer import Tokenizer
+
+__all__ = ["from_gguf", "load", "to_gguf", "to_hf", "to_meta"]
+
+JSON, MODEL = "tokenizer.json", "tokenizer.model"
+
+
+def load(path: Path) -> Tokenizer:
+    """The tokenizer of a folder, or of a tokenizer.json or tokenizer.model itself. A GGUF's is `from_gguf(keys)`."""
+    path = Path(path)
+    places = [path / JSON, path / MODEL] if path.is_dir() else [path]
+    found = next((place for place in places if place.is_file()), None)
+    need(
+        found is not None and found.suffix in (".json", ".model"),
+        f"{path}: no {JSON} and no {MODEL} here",
+        "a model folder with its tokenizer files",
+        TokenizerError,
+    )
+    assert found is not None
+    try:
+        return huggingface.read(found) if found.suffix == ".json" else meta.read(found)
+    except OSError as problem:
+        raise TokenizerError(f"{found}: cannot be read ({problem.strerror})") from None
+    except TokenizerError as problem:
+        where = "" if str(path) in str(problem) else f"{found}: "
+        raise TokenizerError(f"{where}{problem}") from None
