@@ -8,6 +8,7 @@ import codecs
 import json
 import re
 from collections import namedtuple
+from itertools import pairwise
 
 import torch
 
@@ -124,6 +125,6 @@ def parrot(vocab_size, sequence, context=512):
     for projection in (model.model.layers[0].self_attn.o_proj, model.model.layers[0].mlp.down_proj):
         projection.weight.zero_()
     model.lm_head.weight.zero_()
-    for before, after in zip(sequence, sequence[1:], strict=False):
+    for before, after in pairwise(sequence):
         model.lm_head.weight[after, before] = 10.0
     return model

@@ -12,6 +12,8 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Self
 
+from torch import Tensor
+
 from puna import hardware, log
 from puna.engine.prefix import Prefixes
 from puna.engine.request import Event, Finish, Request
@@ -142,11 +144,10 @@ class Engine:
         active: deque[Task] = deque()
         while self._admit(active):
             task = active.popleft()
-            self._turn(task)
-            if not task.ended:
+            if not self._turn(task):
                 active.append(task)
-        for task in tuple(self._tasks.values()):
-            self._end(task, "cancelled")
+        for task in tuple(self._tasks.values()):  # all are cancelled
+            self._turn(task)
 
     def _admit(self, active: deque[Task]) -> bool:
         """Move waiting tasks to their place among the active; wait for one if there is none. False: the engine closes."""
@@ -159,24 +160,40 @@ class Engine:
                 active.append(self._queue.popleft())
             return not self._closed
 
-    def _turn(self, task: Task) -> None:
-        """One step of one task. Whatever goes wrong in it ends this task only: the one broad except of the engine."""
+    def _turn(self, task: Task) -> bool:
+        """One step of one task; true if it was the last. Whatever goes wrong in a step ends its own task only."""
+        try:
+            event = self._step(task)
+        except Exception as problem:  # the one broad except: this thread must go on for the others
+            log.event("engine.error", request=task.request.id, traceback=traceback.format_exc())
+            said = str(problem) if isinstance(problem, PunaError) else f"{type(problem).__name__}: {problem}"
+            event = task.failed(said)
+        if event and event.finish:
+            self._forget(task, event.finish)
+        if event:
+            self._tell(task, event)
+        return event is not None and event.finish is not None
+
+    def _step(self, task: Task) -> Event | None:
+        """Read what comes next; if then nothing is left to read, write one token."""
         try:
             if task.cancelled:
                 raise Cancelled
-            self._step(task)
+            logits = self._read(task)
         except Cancelled:
-            self._end(task, "cancelled")
-        except Exception as problem:
-            log.event("engine.error", request=task.request.id, traceback=traceback.format_exc())
-            said = str(problem) if isinstance(problem, PunaError) else f"{type(problem).__name__}: {problem}"
-            self._end(task, "error", said)
+            return task.last_event("cancelled")
+        if task.memory is not None and task.memory.length < len(task.ids):
+            return None
+        if task.limit == 0:
+            return task.last_event("length")
+        assert logits is not None
+        return task.write(logits[-1])
 
-    def _step(self, task: Task) -> None:
-        """Read what comes next; if nothing is left to read, write one token."""
+    def _read(self, task: Task) -> Tensor | None:
+        """Read one chunk, or the token just written: logits (rows, V). None if nothing is wanted of the model."""
         request = task.request
         if task.limit == 0 and not request.prompt_logprobs:
-            return self._end(task, "length")
+            return None
         if task.memory is None:
             task.memory = self._memory(request)
             task.cached = task.memory.length
@@ -188,25 +205,20 @@ class Engine:
             following = request.ids[here + 1 : here + 1 + rows]
             for row, id in zip(logits, following, strict=False):
                 task.prompt_scores.append(score(row, id, request.logprobs or 0))
-        if task.memory.length < len(task.ids):
-            return None
-        if task.limit == 0:
-            return self._end(task, "length")
-        event, finish = task.write(logits[-1])
-        return self._end(task, finish, event=event) if finish else self._tell(task, event)
+        return logits
 
     def _memory(self, request: Request) -> Memory:
         """What begins as this prompt does and was read before. To score a prompt all of it must be read."""
         known = None if request.prompt_logprobs else self.prefixes.take(request.ids)
         return known or Memory(self.config, self.context, start=len(request.ids) + 256)
 
-    def _end(self, task: Task, finish: Finish, problem: str = "", event: Event | None = None) -> None:
+    def _forget(self, task: Task, finish: Finish) -> None:
+        """The task is over. What it read is kept for the next, unless it went wrong."""
         if task.memory is not None and finish != "error":
             self.prefixes.give(task.ids[: task.memory.length], task.memory)
-        task.memory, task.ended = None, True
+        task.memory = None
         with self._changed:
             del self._tasks[task.request.id]
-        self._tell(task, task.last_event(finish, problem, event))
 
     def _tell(self, task: Task, event: Event) -> None:
         """Whoever listens may be gone (a closed event loop): then nobody wants the rest."""

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Protocol
 
 from torch import Tensor
@@ -48,7 +49,7 @@ class Task:
         self.sampler = Sampler(request.sampling, request.ids, size)
         self.text = tokenizer.stream(special=request.special_text)
         self.stops = Stops(request.stop)
-        self.cancelled = self.ended = False
+        self.cancelled = False
         self.memory: Memory | None = None
         self.cached = 0
         self.prompt_scores: list[TokenScore | None] = [None]  # nothing comes before the first token
@@ -60,36 +61,31 @@ class Task:
         """From any thread: the engine ends this request at its next chance."""
         self.cancelled = True
 
-    def write(self, logits: Tensor) -> tuple[Event, Finish | None]:
-        """Choose a token by these logits (V,) and say what is new; with a finish if it was the last one."""
+    def write(self, logits: Tensor) -> Event:
+        """Choose a token by these logits (V,) and say what is new."""
         id = self.sampler.choose(logits[: self.size])
+        stopped = id in self.request.stop_ids
+        text = "" if stopped else self.stops.push(self.text.push(id))
+        scores = () if self.request.logprobs is None else (score(logits, id, self.request.logprobs),)
         self.ids.append(id)
         self.first_token_s = self.first_token_s or time.monotonic() - self.submitted
-        scores = () if self.request.logprobs is None else (score(logits, id, self.request.logprobs),)
-        finish: Finish | None = None
-        text = ""
-        if id in self.request.stop_ids:
-            finish = "stop"
-        else:
-            text = self.stops.push(self.text.push(id))
-            if self.stops.found:
-                finish = "stop"
-            elif self.written == self.limit:
-                finish = "length"
-        return Event((id,), text, scores, self._prompt_scores()), finish
+        event = Event((id,), text, scores, self._prompt_scores())
+        if stopped or self.stops.found:
+            return self.last_event("stop", event)
+        return self.last_event("length", event) if self.written == self.limit else event
 
-    def last_event(self, finish: Finish, problem: str, event: Event | None) -> Event:
-        """The event that ends the request: the text held back until now, and what it all took."""
+    def last_event(self, finish: Finish, event: Event | None = None) -> Event:
+        """`event`, or an empty one, that also ends the request: the text held back until now, and what it all took."""
         event = event or Event(prompt_scores=self._prompt_scores() if finish == "length" else ())
-        usage = Usage(
-            len(self.request.ids),
-            self.cached,
-            self.written,
-            self.first_token_s,
-            time.monotonic() - self.submitted,
-        )
         text = event.text + self._held_text()
-        return Event(event.ids, text, event.scores, event.prompt_scores, finish, problem, usage)
+        return replace(event, text=text, finish=finish, usage=self.usage())
+
+    def failed(self, problem: str) -> Event:
+        return Event(finish="error", problem=problem, usage=self.usage())
+
+    def usage(self) -> Usage:
+        total = time.monotonic() - self.submitted
+        return Usage(len(self.request.ids), self.cached, self.written, self.first_token_s, total)
 
     @property
     def written(self) -> int:
