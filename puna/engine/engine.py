@@ -115,6 +115,11 @@ class Engine:
         self._thread.join()
 
     @property
+    def alive(self) -> bool:
+        """Whether requests are taken."""
+        return self._thread.is_alive() and not self._closed
+
+    @property
     def running(self) -> int:
         """How many requests have not ended: those served and those that wait."""
         with self._changed:
