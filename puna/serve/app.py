@@ -29,10 +29,16 @@ except ModuleNotFoundError as missing:
 
 from puna.serve import chat, completions
 from puna.serve.limits import BODY_BYTES, LOOPBACK, Door, error_reply, json_reply, to_json
-from puna.serve.openai import ChatBody, CompletionBody, chat_requests, completion_requests, invalid, need_model
+from puna.serve.openai import (
+    ChatBody,
+    CompletionBody,
+    chat_requests,
+    completion_requests,
+    invalid,
+    need_model,
+)
 from puna.serve.replies import failure
 from puna.serve.served import Running, Served, Template, Text
-'''
 
 Chunks = AsyncIterator[dict[str, Any]]
 
@@ -87,11 +93,15 @@ def serve(
     """
     listener = _listen(host, port)
     address, port = listener.getsockname()[:2]
-    config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=5)
-    with _quiet_signals():
+    server = Server(
+        uvicorn.Config(
+            app, log_config=None, access_log=False, server_header=False, timeout_graceful_shutdown=5
+        )
+    )
+    with _ended_by_signals(server):
         if ready:
             ready(f"http://{f'[{address}]' if ':' in address else address}:{port}")
-        Server(config).run(sockets=[listener])
+        server.run(sockets=[listener])
 
 
 class Server(uvicorn.Server):
@@ -180,12 +190,12 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 @contextmanager
-def _quiet_signals() -> Iterator[None]:
-    """Uvicorn stops at a signal and then raises it again for whoever waits; nobody does, stopping was all."""
+def _ended_by_signals(server: Server) -> Iterator[None]:
+    """A signal ends the server, before it runs too. Uvicorn raises it again when it has stopped: stopping was all we want."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.signal(number, lambda *_: None) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, server.handle_exit) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
