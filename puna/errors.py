@@ -35,9 +35,11 @@ class HardwareError(PunaError):
 
 
 class RequestError(PunaError):
-    def __init__(self, message: str, status: int = 400):
+    """`code` and `param` are OpenAI's: a short name of the problem, and the field of the request that has it."""
+
+    def __init__(self, message: str, status: int = 400, code: str = "", param: str = ""):
         super().__init__(message)
-        self.status = status
+        self.status, self.code, self.param = status, code, param
 
 
 def need(condition: object, problem: str, fix: str = "", error: type[PunaError] = PunaError) -> None:

@@ -1,0 +1,104 @@
+"""One request on its way through the engine: what it has read, written and still holds back."""
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Protocol
+
+from torch import Tensor
+
+from puna.engine.request import Event, Finish, Request, TokenScore, Usage
+from puna.engine.sample import Sampler, score
+from puna.engine.stop import Stops
+from puna.model.attend import Memory
+
+
+class TextStream(Protocol):
+    """Ids to text, never half a character."""
+
+    def push(self, id: int) -> str: ...
+
+    def finish(self) -> str: ...
+
+
+class Vocabulary(Protocol):
+    """What the engine wants of a tokenizer."""
+
+    @property
+    def size(self) -> int: ...
+
+    def stream(self, special: bool = False) -> TextStream: ...
+
+
+class Task:
+    """The engine's side of a request. Only the engine's thread changes it, save for `cancelled`."""
+
+    def __init__(
+        self,
+        request: Request,
+        deliver: Callable[[Event], None],
+        context: int,
+        tokenizer: Vocabulary,
+        size: int,
+    ):
+        self.request, self.deliver = request, deliver
+        self.ids = list(request.ids)  # prompt and answer
+        room = context - len(request.ids)
+        self.limit = room if request.max_tokens is None else min(request.max_tokens, room)
+        self.size = size  # of the vocabulary that may be written
+        self.sampler = Sampler(request.sampling, request.ids, size)
+        self.text = tokenizer.stream(special=request.special_text)
+        self.stops = Stops(request.stop)
+        self.cancelled = False
+        self.memory: Memory | None = None
+        self.cached = 0
+        self.prompt_scores: list[TokenScore | None] = [None]  # nothing comes before the first token
+        self.told_prompt = not request.prompt_logprobs
+        self.submitted = time.monotonic()
+        self.first_token_s = 0.0
+
+    def cancel(self) -> None:
+        """From any thread: the engine ends this request at its next chance."""
+        self.cancelled = True
+
+    def write(self, logits: Tensor) -> Event:
+        """Choose a token by these logits (V,) and say what is new."""
+        id = self.sampler.choose(logits[: self.size])
+        stopped = id in self.request.stop_ids
+        text = "" if stopped else self.stops.push(self.text.push(id))
+        scores = () if self.request.logprobs is None else (score(logits, id, self.request.logprobs),)
+        self.ids.append(id)
+        self.first_token_s = self.first_token_s or time.monotonic() - self.submitted
+        event = Event((id,), text, scores, self._prompt_scores())
+        if stopped or self.stops.found:
+            return self.last_event("stop", event)
+        return self.last_event("length", event) if self.written == self.limit else event
+
+    def last_event(self, finish: Finish, event: Event | None = None) -> Event:
+        """`event`, or an empty one, that also ends the request: the text held back until now, and what it all took."""
+        event = event or Event(prompt_scores=self._prompt_scores() if finish == "length" else ())
+        text = event.text + self._held_text()
+        return replace(event, text=text, finish=finish, usage=self.usage())
+
+    def failed(self, problem: str) -> Event:
+        return Event(finish="error", problem=problem, usage=self.usage())
+
+    def usage(self) -> Usage:
+        total = time.monotonic() - self.submitted
+        return Usage(len(self.request.ids), self.cached, self.written, self.first_token_s, total)
+
+    @property
+    def written(self) -> int:
+        return len(self.ids) - len(self.request.ids)
+
+    def _held_text(self) -> str:
+        if self.written == 0 or self.stops.found:
+            return ""
+        text = self.stops.push(self.text.finish())
+        return text if self.stops.found else text + self.stops.finish()
+
+    def _prompt_scores(self) -> tuple[TokenScore | None, ...]:
+        if self.told_prompt:
+            return ()
+        self.told_prompt = True
+        return tuple(self.prompt_scores)

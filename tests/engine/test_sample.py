@@ -1,0 +1,183 @@
+"""Sampling: each rule equals its textbook definition, written here slowly, and draws follow the distribution."""
+
+import collections
+import math
+import random
+
+import pytest
+import torch
+
+from puna.engine.request import Sampling
+from puna.engine.sample import (
+    Sampler,
+    best,
+    cut,
+    discourage_seen,
+    discourage_written,
+    draw,
+    score,
+    top_p,
+)
+from puna.errors import PunaError
+
+V = 300
+
+
+def row(seed, ties=False):
+    torch.manual_seed(seed)
+    logits = torch.randn(V, dtype=torch.float64) * 3
+    return (logits * 2).round() / 2 if ties else logits
+
+
+def softmax(logits):
+    top = max(logits)
+    weights = [math.exp(x - top) for x in logits]
+    return [w / sum(weights) for w in weights]
+
+
+def in_order(values):
+    return sorted(range(len(values)), key=lambda id: (-values[id], id))
+
+
+def textbook(logits, s):
+    """Probabilities after temperature, top-k, top-p and min-p, by plain lists."""
+    logits = [x / s.temperature for x in logits.tolist()]
+    kept = in_order(logits)[: s.top_k or None]
+    shares = dict(zip(kept, softmax([logits[id] for id in kept]), strict=True))
+    if s.top_p < 1:
+        nucleus, before = [], 0.0
+        for id in kept:
+            if before > s.top_p:
+                break
+            nucleus.append(id)
+            before += shares[id]
+        kept = nucleus
+    kept = [id for id in kept if shares[id] >= s.min_p * shares[kept[0]] * (1 - 1e-12)]
+    again = dict(zip(kept, softmax([logits[id] for id in kept]), strict=True))
+    return torch.tensor([again.get(id, 0.0) for id in range(len(logits))], dtype=torch.float64)
+
+
+CUTS = [
+    {},
+    {"temperature": 0.3},
+    {"temperature": 7.5},
+    {"top_k": 1},
+    {"top_k": 40},
+    {"top_k": 10_000},
+    {"top_p": 0.01},
+    {"top_p": 0.9},
+    {"top_p": 0.999, "temperature": 5.0},  # reaches past the first 64
+    {"min_p": 0.05},
+    {"min_p": 1.0},
+    {"temperature": 1.3, "top_k": 50, "top_p": 0.8, "min_p": 0.02},
+]
+
+
+@pytest.mark.parametrize("ties", [False, True])
+@pytest.mark.parametrize("settings", CUTS)
+def test_every_cut_leaves_exactly_the_textbook_distribution(settings, ties):
+    s = Sampling(**settings)
+    for seed in range(20):
+        logits = row(seed, ties)
+        torch.testing.assert_close(cut(logits, s).softmax(-1), textbook(logits, s), rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("settings", CUTS)
+def test_draws_follow_the_distribution(settings):
+    s, logits, n = Sampling(**settings, seed=5), row(1)[:12], 4000
+    expected = textbook(logits, s) * n
+    sampler = Sampler(s, [], 12)
+    seen = collections.Counter(sampler.choose(logits) for _ in range(n))
+    assert all(expected[id] > 0 for id in seen), "a token that was ruled out was drawn"
+    common = [id for id in range(12) if expected[id] >= 5]
+    rest = n - sum(seen[id] for id in common), n - float(sum(expected[id] for id in common))
+    pairs = [(seen[id], float(expected[id])) for id in common] + [rest] * (rest[1] >= 5)
+    chi = sum((saw - want) ** 2 / want for saw, want in pairs)
+    freedom = max(1, len(pairs) - 1)
+    assert chi < freedom + 4 * math.sqrt(2 * freedom), (chi, freedom)  # about one in 10,000 for chance
+
+
+def test_meta_keeps_the_token_that_crosses_top_p():
+    logits = torch.tensor([0.5, 0.3, 0.15, 0.05], dtype=torch.float64).log()
+    kept = {p: int(top_p(logits, p).isfinite().sum()) for p in (0.4, 0.6, 0.85, 0.96)}
+    assert kept == {0.4: 1, 0.6: 2, 0.85: 3, 0.96: 4}
+
+
+def test_among_equal_logits_the_lower_id_goes_first():
+    logits = torch.tensor([1.0, 3.0, 2.0, 3.0, 2.0, 2.0])
+    assert best(logits, 4).tolist() == [1, 3, 2, 4]
+    assert Sampler(Sampling(temperature=0), [], 6).choose(logits) == 1
+
+
+def test_a_draw_never_gives_a_token_without_probability():
+    logits = torch.tensor([-math.inf, 0.0, -math.inf, 0.0, -math.inf], dtype=torch.float64)
+    below_one = 1 - 2**-53
+    assert [draw(logits, u) for u in (0.0, 0.49, 0.5, below_one)] == [1, 1, 3, 3]
+
+
+def test_seen_tokens_are_divided_above_zero_and_multiplied_below():
+    logits = torch.tensor([2.0, -2.0, 2.0, -2.0])
+    seen = torch.tensor([True, True, False, False])
+    assert discourage_seen(logits, seen, 2.0).tolist() == [1.0, -4.0, 2.0, -2.0]
+
+
+def test_written_tokens_pay_once_for_presence_and_each_time_for_frequency():
+    logits, times = torch.zeros(3, dtype=torch.float64), torch.tensor([0, 1, 4])
+    assert discourage_written(logits, times, 0.5, 0.25).tolist() == [0.0, -0.75, -1.5]
+
+
+def test_repetition_counts_the_prompt_and_presence_does_not():
+    logits = torch.tensor([4.0, 3.9, 3.8])
+    repetition = Sampler(Sampling(temperature=0, repetition_penalty=1.5), [0, 99], 3)
+    assert [repetition.choose(logits) for _ in range(3)] == [1, 2, 0]
+    presence = Sampler(Sampling(temperature=0, presence_penalty=1.0), [0], 3)
+    assert [presence.choose(logits) for _ in range(4)] == [0, 1, 2, 0]
+    frequency = Sampler(Sampling(temperature=0, frequency_penalty=0.06), [0], 3)
+    assert [frequency.choose(logits) for _ in range(5)] == [0, 0, 1, 0, 1]  # 4, 3.94, 3.9, 3.88, 3.84
+
+
+def test_logit_bias_forces_and_forbids():
+    logits = row(3)
+    forced = Sampler(Sampling(logit_bias={7: 100.0}, seed=0), [], V)
+    assert {forced.choose(logits) for _ in range(20)} == {7}
+    top = int(logits.argmax())
+    forbidden = Sampler(Sampling(temperature=0, logit_bias={top: -100.0}), [], V)
+    assert forbidden.choose(logits) == in_order(logits.tolist())[1]
+
+
+@pytest.mark.parametrize("temperature", [1e-320, 1e-9, 100.0])
+def test_no_temperature_overflows(temperature):
+    logits = row(2)
+    chosen = Sampler(Sampling(temperature=temperature, seed=1), [], V).choose(logits)
+    assert 0 <= chosen < V
+    assert chosen == int(logits.argmax()) or temperature == 100.0
+
+
+def test_the_same_seed_draws_the_same_and_no_seed_draws_anew():
+    def drawn(seed):
+        sampler = Sampler(Sampling(temperature=3.0, seed=seed), [], V)
+        return [sampler.choose(row(n)) for n in range(20)]
+
+    assert drawn(11) == drawn(11) != drawn(12)
+    random.seed(0)
+    one = drawn(None)
+    random.seed(0)
+    assert one != drawn(None)
+
+
+@pytest.mark.parametrize("poison", [math.nan, math.inf])
+def test_a_damaged_model_is_reported_not_sampled(poison):
+    logits = row(0)
+    logits[5] = poison
+    with pytest.raises(PunaError, match="weights may be damaged"):
+        Sampler(Sampling(temperature=0), [], V).choose(logits)
+
+
+def test_scores_are_the_models_own_log_probabilities():
+    logits = row(4).float()
+    wanted = logits.double().log_softmax(-1)
+    got = score(logits, 9, 3)
+    assert got.id == 9 and got.logprob == pytest.approx(float(wanted[9]))
+    assert [id for id, _ in got.best] == in_order(logits.tolist())[:3]
+    assert [p for _, p in got.best] == pytest.approx([float(wanted[id]) for id, _ in got.best])
+    assert score(logits, 9, 0).best == () and len(score(logits, 9, 10_000).best) == V
