@@ -1,0 +1,106 @@
+"""`puna chat`: talk to a model in a terminal, or ask it one thing from a script."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from puna.cli.answer import Wishes
+from puna.cli.commands import COMMANDS
+from puna.cli.conversation import Conversation
+from puna.cli.flags import Answering, Loading, read_stream, read_text
+from puna.cli.keyboard import reader
+from puna.cli.once import answer_once
+from puna.cli.progress import shown
+from puna.cli.repl import converse
+from puna.cli.screen import Screen, is_terminal
+from puna.cli.sitting import Sitting
+from puna.errors import need
+from puna.hub import DEFAULT
+
+if TYPE_CHECKING:
+    from puna.engine.load import Session
+
+Text = Annotated[str | None, Parameter(allow_leading_hyphen=True)]
+
+
+def chat(
+    model: str = DEFAULT,
+    /,
+    *,
+    prompt: Annotated[Text, Parameter(name=("--prompt", "-p"))] = None,
+    file: Annotated[tuple[Path, ...], Parameter(show_default=False)] = (),
+    system: Text = None,
+    json: bool = False,
+    stats: bool = False,
+    answering: Answering = Answering(),  # noqa: B008 (frozen)
+    loading: Loading = Loading(),  # noqa: B008
+) -> int:
+    """Talk to a model, or ask it one thing.
+
+    Parameters
+    ----------
+    model
+        A folder, a .gguf file, smollm2, or hf:org/name.
+    prompt
+        Ask this once. Text piped in follows it, or stands alone.
+    file
+        A text file the model reads first; may be repeated.
+    system
+        What the model is told about its part.
+    json
+        One JSON object instead of text, for -p and pipes.
+    stats
+        Tokens and times of each answer, on stderr.
+    """
+    Wishes().but(answering.given(), "puna chat")  # before minutes of loading
+    question = _question(prompt)
+    talk = Conversation(system=system or "", files=tuple((path.name, read_text(path)) for path in file))
+    need(
+        question is not None or not json,
+        "--json needs one question, not a conversation",
+        "puna chat --json -p QUESTION",
+    )
+    need(
+        question is None or question or file,
+        "there is no question: the input is empty",
+        "puna chat -p QUESTION",
+    )
+    session = _opened(model, loading)
+    try:
+        wishes = Wishes(sampling=session.defaults).but(answering.given(), "puna chat")
+        context = min(loading.context or sys.maxsize, session.config.max_position_embeddings)
+        screen = Screen(sys.stdout, sys.stderr)
+        if question is not None:
+            return answer_once(
+                session, talk.said(question), wishes, screen, context=context, as_json=json, stats=stats
+            )
+        sitting = Sitting(
+            session=session,
+            screen=screen,
+            talk=talk,
+            wishes=wishes,
+            context=context,
+            first_wishes=wishes,
+            stats=stats,
+        )
+        converse(sitting, reader(sys.stdin, screen, COMMANDS))
+        return 0
+    finally:
+        session.close()
+
+
+def _question(prompt: str | None) -> str | None:
+    """What to ask once: the prompt, then what is piped in. None when a person sits at the terminal."""
+    if is_terminal(sys.stdin):
+        return prompt
+    piped = read_stream(sys.stdin.buffer, "standard input") if sys.stdin is not None else ""
+    return "\n\n".join(part for part in (prompt, piped.strip("\n")) if part)
+
+
+def _opened(model: str, loading: Loading) -> "Session":
+    with shown(sys.stderr, f"loading {model}"):
+        from puna.engine.load import open_chat  # brings torch
+
+        return open_chat(model, dtype=loading.dtype, threads=loading.threads, context=loading.context)

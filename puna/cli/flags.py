@@ -1,0 +1,83 @@
+"""Flags that several verbs share, and what a user puts into a conversation besides typing: files and standard input."""
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Annotated, Any, BinaryIO
+
+from cyclopts import Parameter
+from cyclopts.validators import Number
+
+from puna.errors import DataError, need
+
+MOST_BYTES = 2**24  # of one text: more than the longest context holds
+Count = Annotated[int | None, Parameter(validator=Number(gte=1))]
+
+
+@Parameter(name="*", group="Model")
+@dataclass(frozen=True, kw_only=True)
+class Loading:
+    """How the model is opened."""
+
+    dtype: str = "auto"
+    """Numbers to compute with: auto, float32, bfloat16 or float16."""
+    threads: Count = None
+    """Processor threads; all cores if not given."""
+    context: Count = None
+    """Most tokens to remember; the model's own limit if not given."""
+
+
+@Parameter(name="*", group="Answer")
+@dataclass(frozen=True, kw_only=True)
+class Answering:
+    """How answers are written. What is not given is the model's own default."""
+
+    temperature: float | None = None
+    """0 always takes the best token; higher is more varied."""
+    top_k: int | None = None
+    """Draw from the k best tokens; 0 for no limit."""
+    top_p: float | None = None
+    """Draw from the best tokens that hold this share together."""
+    min_p: float | None = None
+    """Drop tokens below this share of the best one's probability."""
+    repetition_penalty: float | None = None
+    """Above 1, tokens seen before become less likely."""
+    presence_penalty: float | None = None
+    """Taken once from a token already written."""
+    frequency_penalty: float | None = None
+    """Taken each time a token was written."""
+    seed: int | None = None
+    """The same seed gives the same answer."""
+    max_tokens: int | None = None
+    """Most tokens of one answer."""
+    stop: Annotated[tuple[str, ...] | None, Parameter(allow_leading_hyphen=True)] = None
+    """End the answer before this text; may be repeated."""
+
+    def given(self) -> dict[str, Any]:
+        """What the user asked for, by name."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: value for name, value in values.items() if value is not None}
+
+
+def read_text(path: Path) -> str:
+    """A text file as it is put into a conversation."""
+    need(path.exists(), f"{path}: no such file", error=DataError)
+    need(not path.is_dir(), f"{path}: a folder; a text file is needed", error=DataError)
+    with open(path, "rb") as file:
+        return read_stream(file, str(path))
+
+
+def read_stream(file: BinaryIO, where: str) -> str:
+    """All text of a binary stream; DataError if it is not UTF-8 or longer than any context."""
+    content = file.read(MOST_BYTES + 1)
+    need(
+        len(content) <= MOST_BYTES,
+        f"{where}: over {MOST_BYTES // 2**20} MiB of text, more than any context holds",
+        "a part of it",
+        DataError,
+    )
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as problem:
+        raise DataError(f"{where}: not UTF-8 text ({problem.reason} at byte {problem.start:,})") from None
+    need("\0" not in text, f"{where}: holds zero bytes, so it is no text", error=DataError)
+    return text

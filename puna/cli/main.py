@@ -1,0 +1,107 @@
+"""The command `puna`: one table of verbs, and the border where every error becomes a sentence and an exit code.
+
+A verb is one line here and one short file beside this one, imported when it is called, so `puna --help` starts in a
+blink. Exit codes: 0 done, 1 failed, 2 bad input, 130 stopped by Ctrl-C, 141 the reader of a pipe went away.
+"""
+
+import os
+import sys
+import traceback
+from pathlib import Path
+from types import TracebackType
+
+from cyclopts import App, Parameter
+from cyclopts.exceptions import CycloptsError, UnusedCliTokensError
+
+from puna import __version__
+from puna.cli.screen import clean
+from puna.errors import PunaError
+
+VERBS = {  # name: (what it does, examples); the function puna.cli.<name>:<name> does it
+    "chat": (
+        "Talk to a model, or ask it one thing.",
+        'puna chat\npuna chat model.gguf -p "Why is the sky blue?" --temperature 0\n'
+        'puna chat -p "Sum this up:" < notes.txt',
+    ),
+    "serve": (
+        "Serve a model to OpenAI clients.",
+        "puna serve smollm2 --port 8000",
+    ),
+}
+
+
+def application() -> App:
+    """The command line, its verbs not yet imported."""
+    app = App(
+        name="puna",
+        help="Own a language model, from raw text to chat. Every verb has its own --help.",
+        help_epilogue="Any verb takes --debug, which shows where an error came from.",
+        version=f"puna {__version__}",
+        help_format="plaintext",
+        help_formatter="plain",
+        default_parameter=Parameter(negative=()),
+        result_action="return_value",
+    )
+    for name, (what, examples) in VERBS.items():
+        shown = "For example:\n  " + examples.replace("\n", "\n  ")
+        app.command(f"puna.cli.{name}:{name}", name=name, help=what, help_epilogue=shown)
+    return app
+
+
+def main(words: list[str] | None = None) -> int:
+    """Run one command line and return its exit code."""
+    words, debug = _without_debug(sys.argv[1:] if words is None else words)
+    if not debug:
+        sys.excepthook = _bug
+    try:
+        done = application()(words, exit_on_error=False, print_error=False)
+        if sys.stdout is not None:
+            sys.stdout.flush()
+        return done or 0
+    except CycloptsError as mistake:
+        return _failed(_usage(mistake), 2, debug)
+    except PunaError as problem:
+        return _failed(str(problem), problem.exit_code, debug)
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still buffered goes nowhere
+        return 141
+    except OSError as problem:
+        where = f"{problem.filename}: " if problem.filename else ""
+        return _failed(f"{where}{problem.strerror or problem}", 1, debug)
+    except MemoryError:
+        return _failed("not enough memory\n  try: a smaller model or a smaller --context", 1, debug)
+
+
+def _without_debug(words: list[str]) -> tuple[list[str], bool]:
+    end = words.index("--") if "--" in words else len(words)
+    return [word for word in words[:end] if word != "--debug"] + words[end:], "--debug" in words[:end]
+
+
+def _usage(mistake: CycloptsError) -> str:
+    """What is wrong with the words, and where to read how they should be."""
+    what = str(mistake)
+    if isinstance(mistake, UnusedCliTokensError):
+        what = f"{' '.join(mistake.unused_tokens or [])!r} is one word too many (a text of several words needs quotes)"
+    verb = " ".join(mistake.command_chain or ())
+    return f"{what}\n  try: {' '.join(filter(None, ('puna', verb, '--help')))}"
+
+
+def _failed(what: str, code: int, debug: bool) -> int:
+    if debug:
+        traceback.print_exc()
+    print(f"puna: {clean(what)}", file=sys.stderr)
+    return code
+
+
+def _bug(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """For what nobody foresaw: Python exits with 1 after this."""
+    last = traceback.extract_tb(trace)[-1:]
+    where = "".join(f" ({Path(frame.filename).name}:{frame.lineno})" for frame in last)
+    what = f"this is a bug in Puna: {kind.__name__}: {error}{where}"
+    print(f"puna: {clean(what)}\n  try: the same with --debug, and report what it shows", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
