@@ -27,6 +27,18 @@ VERBS = {  # name: (what it does, examples); the function puna.cli.<name>:<name>
         "Serve a model to OpenAI clients.",
         "puna serve smollm2 --port 8000",
     ),
+    "look": (
+        "Tell what a model on disk is.",
+        "puna look smollm2\npuna look model.gguf --json",
+    ),
+    "export": (
+        "Write a model in the layout of other tools.",
+        "puna export smollm2 --to hf --out smollm2-hf\npuna export meta-folder --to gguf --dtype bf16",
+    ),
+    "quantize": (
+        "Write a model in fewer bits.",
+        "puna quantize model-folder --to q4_k_m",
+    ),
 }
 
 

@@ -9,7 +9,6 @@ from puna import hardware, hub
 from puna.engine.engine import Engine
 from puna.engine.request import Sampling
 from puna.errors import HardwareError, PunaError, TokenizerError, need
-from puna.gguf import open_gguf
 from puna.model import weights as model_weights
 from puna.model.config import ModelConfig, parameters, read_json
 from puna.quant.source import open_weights
@@ -43,7 +42,7 @@ def open_chat(
     place = hub.find(model)
     torch.set_num_threads(threads or hardware.cores())
     weights = open_weights(place)
-    tokenizer = open_tokenizer(place)
+    tokenizer = formats.load(place.path)
     need(
         tokenizer.size <= weights.config.vocab_size,
         f"{place.path}: {tokenizer.size:,} token ids, but {weights.config.vocab_size:,} embedding rows",
@@ -57,13 +56,6 @@ def open_chat(
     engine = Engine(llama, tokenizer, context=context)
     name = model if model in hub.ALIASES else place.path.name
     return Session(name, weights.config, tokenizer, template, engine, recommended(place))
-
-
-def open_tokenizer(place: hub.Place) -> Tokenizer:
-    """The tokenizer that comes with a model."""
-    if place.kind == "gguf":
-        return formats.from_gguf(open_gguf(place.path).keys)
-    return formats.load(place.path)
 
 
 def choose_dtype(dtype: str, config: ModelConfig, device: str) -> torch.dtype:

@@ -14,7 +14,7 @@ from puna.model import hf, meta
 from puna.model.names import shapes
 from puna.model.weights import Weights, check
 from puna.quant.gguf import write_gguf
-from puna.quant.mixes import kinds_for
+from puna.quant.mixes import kinds_for, mix_of
 from puna.quant.source import open_weights
 from puna.tokenizer import formats
 from puna.tokenizer.tokenizer import Tokenizer
@@ -33,7 +33,7 @@ def export(place: Place, to: str, out: Path, dtype: str | None = None, overwrite
     need(kind in hf.DTYPES, f"--dtype {dtype}: not one of {', '.join(hf.DTYPES).lower()}")
     if to == "gguf":
         return quantize(place, kind.lower(), out, overwrite)
-    tokenizer = formats.load(place)
+    tokenizer = formats.load(place.path)
     _prepare(weights, dict.fromkeys((name for name, _ in shapes(weights.config)), kind), out, overwrite)
     if to == "hf":
         hf.write_folder(weights, out, kind)
@@ -53,7 +53,8 @@ def quantize(place: Place, mix: str, out: Path, overwrite: bool = False) -> None
     choose = kinds_for(mix, weights.config)
     check(weights)
     _prepare(weights, {name: choose(name, shape) for name, shape in shapes(weights.config)}, out, overwrite)
-    write_gguf(weights, out, choose, formats.to_gguf(formats.load(place)), name=out.stem)
+    keys = {**formats.to_gguf(formats.load(place.path)), "general.file_type": mix_of(mix).file_type}
+    write_gguf(weights, out, choose, keys, name=out.stem)
 
 
 def _prepare(weights: Weights, kinds: dict[str, str], out: Path, overwrite: bool) -> None:

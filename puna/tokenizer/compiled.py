@@ -116,7 +116,9 @@ class _Metering(NodeTransformer):
 
     def generic_visit(self, node: nodes.Node, *args: Any, **kwargs: Any) -> nodes.Node:
         for field in ("body", "else_"):
-            if isinstance(node, (nodes.For, nodes.If, nodes.Macro, nodes.CallBlock)) and getattr(node, field, None):
+            if isinstance(node, (nodes.For, nodes.If, nodes.Macro, nodes.CallBlock)) and getattr(
+                node, field, None
+            ):
                 setattr(node, field, self._body(getattr(node, field)))
         super().generic_visit(node, *args, **kwargs)
         if isinstance(node, nodes.For) and node.test:
@@ -152,6 +154,8 @@ def _weight(node: nodes.Node) -> float:
 
 def _refuses(statement: nodes.Node) -> bool:
     return isinstance(statement, nodes.Output) and any(
-        isinstance(node, nodes.Call) and isinstance(node.node, nodes.Name) and node.node.name == "raise_exception"
+        isinstance(node, nodes.Call)
+        and isinstance(node.node, nodes.Name)
+        and node.node.name == "raise_exception"
         for node in statement.nodes
     )

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from puna.errors import TokenizerError, need
+from puna.gguf import open_gguf
 from puna.tokenizer import huggingface, meta
 from puna.tokenizer.ggml import from_gguf, to_gguf
 from puna.tokenizer.huggingface import to_hf
@@ -15,8 +16,10 @@ JSON, MODEL = "tokenizer.json", "tokenizer.model"
 
 
 def load(path: Path) -> Tokenizer:
-    """The tokenizer of a folder, or of a tokenizer.json or tokenizer.model itself. A GGUF's is `from_gguf(keys)`."""
+    """The tokenizer of a folder, or of a .gguf file, a tokenizer.json or a tokenizer.model itself."""
     path = Path(path)
+    if path.is_file() and path.suffix not in (".json", ".model"):
+        return from_gguf(open_gguf(path).keys)
     places = [path / JSON, path / MODEL] if path.is_dir() else [path]
     found = next((place for place in places if place.is_file()), None)
     need(

@@ -19,12 +19,16 @@ from puna.tokenizer.spans import Part
 
 SUPPLIED = frozenset(("messages", "tools", "documents", "add_generation_prompt", "bos_token", "eos_token"))
 OURS = SUPPLIED | {"raise_exception", "strftime_now", "namespace", "range", "dict", "loop"}
-FIRST, LAST = 0xF0000, 0x10FFFD  # private use, so that no text should hold them; those that do occur are passed over
-PATIENCE = 16  # strings that may touch a special token, tried one by one where marking all of them changes the text
+FIRST, LAST = (
+    0xF0000,
+    0x10FFFD,
+)  # private use, so that no text should hold them; those that do occur are passed over
+PATIENCE = (
+    16  # strings that may touch a special token, tried one by one where marking all of them changes the text
+)
 OWN = frozenset(("bos_token", "eos_token"))  # the values that the vocabulary gives
 SHAPE = frozenset(  # strings that templates look for in messages and tools
-    "role content tool_calls tool_call_id id type function name arguments parameters description properties required "
-    "items enum object string user assistant system tool".split()
+    ["role", "content", "tool_calls", "tool_call_id", "id", "type", "function", "name", "arguments", "parameters", "description", "properties", "required", "items", "enum", "object", "string", "user", "assistant", "system", "tool"]
 )
 Values = dict[str, Any]
 
@@ -110,7 +114,9 @@ class JinjaFile:
         def unchanged(texts: Iterable[str]) -> bool:
             return self.compiled.render(barrier.guard(values, texts)).replace(barrier.mark, "") == without
 
-        if not unchanged(touching):  # a template may look for a string, such as the key of a schema: leave that one
+        if not unchanged(
+            touching
+        ):  # a template may look for a string, such as the key of a schema: leave that one
             need(
                 len(touching) <= PATIENCE,
                 "this conversation holds many texts that look like parts of special tokens",
@@ -118,7 +124,11 @@ class JinjaFile:
                 TokenizerError,
             )
             touching = [text for text in touching if unchanged((text,))]
-            need(unchanged(touching), "this conversation cannot be kept apart from special tokens", error=TokenizerError)
+            need(
+                unchanged(touching),
+                "this conversation cannot be kept apart from special tokens",
+                error=TokenizerError,
+            )
         return barrier.guard(values, touching)
 
     def _split(
@@ -232,7 +242,9 @@ def _changed(value: Any, change: Callable[[str], str]) -> Any:
     if isinstance(value, str):
         return change(value)
     if isinstance(value, dict):
-        return {name if name in SHAPE else change(name): _changed(item, change) for name, item in value.items()}
+        return {
+            name if name in SHAPE else change(name): _changed(item, change) for name, item in value.items()
+        }
     if isinstance(value, (list, tuple)):
         return [_changed(item, change) for item in value]
     return value
