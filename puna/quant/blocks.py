@@ -138,7 +138,7 @@ def encode_blocks(kind: str, values: np.ndarray) -> tuple[np.ndarray, np.ndarray
 
 def unpack(kind: str, blocks: np.ndarray) -> dict[str, np.ndarray]:
     """The fields of blocks (N, bytes): codes and scales in value order (N, n) as uint8, `d` and `m` (N, 1) as float32."""
-    fields = {field.name: _spread(field, blocks[:, place]) for field, place in _places(kind)}
+    fields = {field.name: _spread(field, blocks, place) for field, place in _places(kind)}
     if "high" in fields:
         low_bits = next(field.bits for field in LAYOUTS[kind] if field.name == "codes")
         fields["codes"] |= fields.pop("high") << low_bits
@@ -172,11 +172,11 @@ def _places(kind: str) -> Iterator[tuple[Field, slice]]:
         start += field.size
 
 
-def _spread(field: Field, data: np.ndarray) -> np.ndarray:
-    """One field's bytes (N, size) as its codes (N, n)."""
-    data = np.ascontiguousarray(data)  # (N, size)
+def _spread(field: Field, blocks: np.ndarray, place: slice) -> np.ndarray:
+    """One field of blocks (N, bytes) as its codes (N, n)."""
     if field.bits == 16:
-        return data.view("<f2").astype(np.float32)
+        return blocks.view("<f2")[:, place.start // 2, None].astype(np.float32)  # (N, 1)
+    data = np.ascontiguousarray(blocks[:, place])  # (N, size)
     if field.bits == 8:
         return data
     grouped = data.reshape(len(data), field.groups, field.width)  # (N, groups, width)
