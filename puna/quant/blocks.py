@@ -1,8 +1,8 @@
-"""Blocks of quantised weights, read and written: `decode` gives the values a file holds, `encode` the bytes for values.
+"""Blocks of quantised weights: `decode` gives the values that bytes hold, `encode` the bytes for values.
 
-Every kind is a row of fields (LAYOUTS), and every value is `scale * level + low`, where a group of neighbours shares
-scale and low. So one page of numpy reads all kinds; it is bit-equal to the format's reference, and fast enough to load with because the
-work goes in chunks that stay in the processor's cache.
+Every kind is a row of fields (LAYOUTS), and every value is `scale * level + low`, where a group of neighbours
+shares scale and low. So one page of numpy reads all kinds; it is bit-equal to the format's reference, and
+fast enough to load with because the work goes in chunks that stay in the processor's cache.
 """
 
 from collections.abc import Iterator
@@ -22,7 +22,8 @@ CHUNK = 2**16  # values worked on at once: 256 KiB as float32, a few such arrays
 class Field(NamedTuple):
     """`groups * width` bytes of codes, 8 / bits codes a byte; bits 16 is one half-precision number.
 
-    Within a group all the lowest codes come first, then all the next ones: byte w, code k is value `k * width + w`.
+    Within a group all the lowest codes come first, then all the next: code k of byte w is value
+    `k * width + w`.
     """
 
     name: str
@@ -66,10 +67,11 @@ def decode(
     out: np.ndarray | None = None,
     where: str = "tensor",
 ) -> np.ndarray:
-    """The float32 values of a stored tensor, in `out` (of that shape, contiguous) if given; `data` is flat uint8.
+    """The float32 values of a stored tensor (flat uint8), in `out` (of that shape, contiguous) if given.
 
-    WeightsError if the bytes do not fit the shape. Temporaries stay under 2 MiB. One thread: the steps are so short that a
-    second one would only wait for the interpreter; whoever decodes many tensors may give each thread its own.
+    WeightsError if the bytes do not fit the shape. Temporaries stay under 2 MiB. One thread: the steps are so
+    short that a second one would only wait for the interpreter; whoever decodes many tensors may give each
+    thread its own.
     """
     form, size = format_of(kind, where), stored_bytes(kind, shape, where)
     need(
@@ -91,8 +93,8 @@ def decode(
 def encode(kind: str, values: np.ndarray, threads: int | None = None, where: str = "tensor") -> np.ndarray:
     """The bytes (flat uint8) that store `values` (rows, columns) of float32 or narrower as `kind`.
 
-    WeightsError for rows that do not divide into blocks, and for values that the kind cannot hold. Temporaries stay under
-    16 MiB a thread; threads=None uses every core.
+    WeightsError for rows that do not divide into blocks, and for values that the kind cannot hold.
+    Temporaries stay under 16 MiB a thread; threads=None uses every core.
     """
     form, size = format_of(kind, where), stored_bytes(kind, values.shape, where)
     flat = np.ascontiguousarray(values).reshape(-1, form.values)  # (N, values)
@@ -103,10 +105,8 @@ def encode(kind: str, values: np.ndarray, threads: int | None = None, where: str
         some = flat[rows].astype(np.float32, copy=False)
         blocks[rows], bad = _encode_plain(kind, some) if kind in PLAIN else encode_blocks(kind, some)
         if bad.any():
-            first = (rows.start + int(bad.argmax())) * form.values
-            raise _refusal(
-                kind, flat.reshape(-1)[first : first + form.values], first, values.shape[-1], where
-            )
+            block = rows.start + int(bad.argmax())
+            raise _refusal(kind, flat[block], block * form.values, values.shape[-1], where)
 
     with ThreadPoolExecutor(threads or cores()) as pool:
         for _ in pool.map(work, _chunks(len(blocks), form.values)):  # raises what a worker raised
@@ -127,7 +127,7 @@ def decode_blocks(kind: str, blocks: np.ndarray, out: np.ndarray) -> None:
 
 
 def encode_blocks(kind: str, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Blocks (N, bytes) whose values are near `values` (N, values), and which of them could not be made (N,)."""
+    """Blocks (N, bytes) that come near `values` (N, values), and which of them could not be made (N,)."""
     with np.errstate(all="ignore"):
         fields = round_to_grid(kind, values)
         bad = ~np.isfinite(values).all(axis=1)
@@ -137,8 +137,8 @@ def encode_blocks(kind: str, values: np.ndarray) -> tuple[np.ndarray, np.ndarray
 
 
 def unpack(kind: str, blocks: np.ndarray) -> dict[str, np.ndarray]:
-    """The fields of blocks (N, bytes): codes and scales in value order (N, n) as uint8, `d` and `m` (N, 1) as float32."""
-    fields = {field.name: _spread(field, blocks[:, place]) for field, place in _places(kind)}
+    """The fields of blocks (N, bytes): uint8 codes and scales in order (N, n), float32 d and m (N, 1)."""
+    fields = {field.name: _spread(field, blocks, place) for field, place in _places(kind)}
     if "high" in fields:
         low_bits = next(field.bits for field in LAYOUTS[kind] if field.name == "codes")
         fields["codes"] |= fields.pop("high") << low_bits
@@ -172,11 +172,11 @@ def _places(kind: str) -> Iterator[tuple[Field, slice]]:
         start += field.size
 
 
-def _spread(field: Field, data: np.ndarray) -> np.ndarray:
-    """One field's bytes (N, size) as its codes (N, n)."""
-    data = np.ascontiguousarray(data)  # (N, size)
+def _spread(field: Field, blocks: np.ndarray, place: slice) -> np.ndarray:
+    """One field of blocks (N, bytes) as its codes (N, n)."""
     if field.bits == 16:
-        return data.view("<f2").astype(np.float32)
+        return blocks.view("<f2")[:, place.start // 2, None].astype(np.float32)  # (N, 1)
+    data = np.ascontiguousarray(blocks[:, place])  # (N, size)
     if field.bits == 8:
         return data
     grouped = data.reshape(len(data), field.groups, field.width)  # (N, groups, width)
@@ -222,7 +222,7 @@ def _scale_and_low(kind: str, fields: dict[str, np.ndarray]) -> tuple[np.ndarray
 
 
 def _six_bits(data: np.ndarray) -> np.ndarray:
-    """Q4_K's and Q5_K's 12 bytes (N, 12) as 8 scales, then 8 lows (N, 16): the last 4 of each are split over two bytes."""
+    """Q4_K's and Q5_K's 12 bytes as 8 scales, then 8 lows: the last 4 of each are split over two bytes."""
     first, second, rest = np.split(data, 3, axis=1)  # (N, 4)
     scales = first & 63, (rest & 15) | (first >> 6 << 4)
     lows = second & 63, (rest >> 4) | (second >> 6 << 4)

@@ -64,6 +64,7 @@ def format_of(kind: str, where: str = "tensor") -> Format:
 def stored_bytes(kind: str, shape: tuple[int, ...], where: str = "tensor") -> int:
     """Bytes that a tensor takes; WeightsError where its rows do not divide into blocks."""
     form = format_of(kind, where)
+    need(all(size > 0 for size in shape), f"{where}: shape {tuple(shape)} holds nothing", error=WeightsError)
     columns = shape[-1] if shape else 1
     need(
         columns % form.values == 0,

@@ -1,7 +1,8 @@
-"""Mixes: which kind each tensor of a quantised model gets. `q4_k_m` is mostly Q4_K, and more where it matters most.
+"""Mixes: which kind each tensor of a quantised model gets. `q4_k_m` is mostly Q4_K, more where it matters.
 
-The names and rules are those that users of GGUF files know, so that our files are as large, and as good, as they expect:
-norms stay F32; the output head keeps 6 bits or more; the value and down projections of about half the layers do in `_m`.
+The names and rules are those that users of GGUF files know, so that our files are as large, and as good, as
+they expect: norms stay F32; the output head keeps 6 bits or more; the value and down projections of about
+half the layers do in `_m`.
 """
 
 import difflib
@@ -17,7 +18,7 @@ from puna.quant.formats import FORMATS
 
 @dataclass(frozen=True)
 class Mix:
-    """`file_type` is GGUF's general.file_type; `base` for matrices, `head` for the output head (or the tied embedding)."""
+    """GGUF's general.file_type, the kind of matrices, and that of the output head (or the tied embedding)."""
 
     file_type: int
     base: str

@@ -49,6 +49,7 @@ def assert_same_bits(ours: np.ndarray, theirs: np.ndarray) -> None:
 def test_random_bytes_decode_to_the_reference_s_bits(kind):
     data = np.random.default_rng(1).integers(0, 256, 3 * CHUNK * FORMATS[kind].size // 256, dtype=np.uint8)
     data = data[: len(data) // (6 * FORMATS[kind].size) * 6 * FORMATS[kind].size]
+    data = np.frombuffer(data.tobytes(), np.uint8)  # read-only, as a mapped file is
     theirs = their_decode(kind, data, 6)
     assert_same_bits(decode(kind, data, theirs.shape), theirs)
 
@@ -195,6 +196,22 @@ def test_bytes_that_do_not_fit_the_shape_are_an_error(kind, extra):
 def test_a_shape_larger_than_any_memory_is_an_error_before_anything_is_taken():
     with pytest.raises(WeightsError, match="takes 40,564,819,207,303,340,847,894,502,572,032"):
         decode("F32", np.zeros(64, np.uint8), (2**50, 2**51, 4))
+
+
+@pytest.mark.parametrize("shape", [(0, 256), (4, 0), (2**62, 0), (-4, -256)])
+def test_a_shape_without_values_is_an_error(shape):
+    with pytest.raises(WeightsError, match="holds nothing"):
+        decode("Q8_0", np.zeros(0, np.uint8), shape)
+
+
+@pytest.mark.parametrize("kind", BLOCKS)
+def test_blocks_whose_values_differ_by_many_orders_of_magnitude_come_back_near_in_their_largest(kind):
+    rng = np.random.default_rng(5)
+    values = weights(200, 512, seed=6) * (10 ** rng.uniform(-6, 4, (200, 512))).astype(np.float32)
+    back = decode(kind, encode(kind, values), values.shape)
+    grouped = (-1, FORMATS[kind].values)
+    miss = np.abs(back - values).reshape(grouped).max(axis=1)
+    assert (miss <= BIGGEST_MISS[kind] * np.abs(values).reshape(grouped).max(axis=1)).all()
 
 
 def test_an_unknown_kind_names_the_nearest_one():

@@ -1,4 +1,4 @@
-"""Laws of the mixes: which kind each tensor gets, next to the counts and types that llama.cpp's quantiser gives."""
+"""Laws of the mixes: which kind each tensor gets, next to what llama.cpp's quantiser gives it."""
 
 import ctypes
 import importlib.util

@@ -1,4 +1,4 @@
-"""Laws of rounding: how much a block loses, alone and next to the usual quantiser of these files (marked peer)."""
+"""Laws of rounding: how much a block loses, alone and next to llama.cpp's quantiser (marked peer)."""
 
 import ctypes
 import functools
@@ -63,7 +63,7 @@ def test_a_second_rounding_loses_almost_nothing_more(kind):
 
 @pytest.mark.parametrize("kind", [*AFFINE, "Q6_K"])
 def test_a_group_that_lies_on_few_levels_is_kept(kind):
-    """Every group holds only multiples of one step, so an exact scale exists; half precision bounds what is lost."""
+    """Every group holds multiples of one step, so an exact scale exists; half precision bounds the loss."""
     top = AFFINE[kind].top if kind in AFFINE else 31
     codes = np.random.default_rng(1).integers(0, top + 1, (32, 1024))
     codes[:, ::16], codes[:, 1::16] = 0, top
