@@ -12,8 +12,9 @@ from typing import NamedTuple
 import numpy as np
 
 from puna.errors import WeightsError, need
+from puna.gguf import size_in_bytes
 from puna.hardware import cores
-from puna.quant.formats import CURVE, ZERO, format_of, stored_bytes
+from puna.quant.formats import CURVE, ZERO, format_of
 from puna.quant.rounding import round_to_grid
 
 CHUNK = 2**16  # values worked on at once: 256 KiB as float32, a few such arrays fit a core's cache
@@ -73,7 +74,7 @@ def decode(
     short that a second one would only wait for the interpreter; whoever decodes many tensors may give each
     thread its own.
     """
-    form, size = format_of(kind, where), stored_bytes(kind, shape, where)
+    form, size = format_of(kind, where), size_in_bytes(kind, shape, where)
     need(
         data.size == size,
         f"{where}: {data.size:,} bytes, but {kind} of shape {shape} takes {size:,}",
@@ -96,7 +97,7 @@ def encode(kind: str, values: np.ndarray, threads: int | None = None, where: str
     WeightsError for rows that do not divide into blocks, and for values that the kind cannot hold.
     Temporaries stay under 16 MiB a thread; threads=None uses every core.
     """
-    form, size = format_of(kind, where), stored_bytes(kind, values.shape, where)
+    form, size = format_of(kind, where), size_in_bytes(kind, values.shape, where)
     flat = np.ascontiguousarray(values).reshape(-1, form.values)  # (N, values)
     data = np.empty(size, np.uint8)
     blocks = data.reshape(-1, form.size)  # (N, bytes)

@@ -4,12 +4,12 @@ A block kind keeps `values` neighbours of a row in `size` bytes. `number` is the
 """
 
 import difflib
-import math
 from dataclasses import dataclass
 
 import numpy as np
 
 from puna.errors import WeightsError, need
+from puna.gguf import KINDS, NO_WEIGHTS
 
 
 @dataclass(frozen=True)
@@ -26,21 +26,9 @@ class Format:
 
 
 FORMATS = {
-    "F32": Format(0, 1, 4),
-    "F16": Format(1, 1, 2),
-    "BF16": Format(30, 1, 2),
-    "Q4_0": Format(2, 32, 18),
-    "Q4_1": Format(3, 32, 20),
-    "Q5_0": Format(6, 32, 22),
-    "Q5_1": Format(7, 32, 24),
-    "Q8_0": Format(8, 32, 34),
-    "Q2_K": Format(10, 256, 84),
-    "Q3_K": Format(11, 256, 110),
-    "Q4_K": Format(12, 256, 144),
-    "Q5_K": Format(13, 256, 176),
-    "Q6_K": Format(14, 256, 210),
-    "IQ4_NL": Format(20, 32, 18),
-    "IQ4_XS": Format(23, 256, 136),
+    name: Format(number, values, size)
+    for number, (name, values, size) in KINDS.items()
+    if name not in NO_WEIGHTS
 }
 
 ZERO = {"Q4_0": 8, "Q5_0": 16, "Q3_K": 4, "Q6_K": 32}  # the code that means level 0, where it is not code 0
@@ -59,22 +47,3 @@ def format_of(kind: str, where: str = "tensor") -> Format:
         WeightsError,
     )
     return FORMATS[kind]
-
-
-def stored_bytes(kind: str, shape: tuple[int, ...], where: str = "tensor") -> int:
-    """Bytes that a tensor takes; WeightsError where its rows do not divide into blocks."""
-    form = format_of(kind, where)
-    need(all(size > 0 for size in shape), f"{where}: shape {tuple(shape)} holds nothing", error=WeightsError)
-    columns = shape[-1] if shape else 1
-    need(
-        columns % form.values == 0,
-        f"{where}: rows of {columns:,} values do not divide into {kind} blocks of {form.values}",
-        f"a kind with smaller blocks ({_smaller(columns)})",
-        WeightsError,
-    )
-    return math.prod(shape) // form.values * form.size
-
-
-def _smaller(columns: int) -> str:
-    fits = [kind for kind, form in FORMATS.items() if columns % form.values == 0]
-    return ", ".join(fits)

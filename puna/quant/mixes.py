@@ -8,11 +8,12 @@ half the layers do in `_m`.
 import difflib
 import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from puna.errors import PunaError
 from puna.model.config import ModelConfig
+from puna.model.names import shapes
 from puna.quant.formats import FORMATS
 
 
@@ -79,7 +80,7 @@ def bits_per_weight(mix: str, config: ModelConfig) -> float:
     """Bits of file for each number of the model, all tensors together."""
     kind = kinds_for(mix, config)
     sizes = [
-        (math.prod(shape), FORMATS[kind(name, shape)].bits_per_weight) for name, shape in tensors(config)
+        (math.prod(shape), FORMATS[kind(name, shape)].bits_per_weight) for name, shape in shapes(config)
     ]
     return sum(count * bits for count, bits in sizes) / sum(count for count, _ in sizes)
 
@@ -109,24 +110,3 @@ def _that_fits(kind: str, columns: int) -> str:
         if columns % FORMATS[some].values == 0:
             return some
     return "F16"
-
-
-def tensors(config: ModelConfig) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """Name and shape of every tensor."""
-    width, hidden = config.hidden_size, config.intermediate_size
-    queries, keys = (n * config.head_dim for n in (config.num_attention_heads, config.num_key_value_heads))
-    yield "model.embed_tokens.weight", (config.vocab_size, width)
-    for layer in range(config.num_hidden_layers):
-        at = f"model.layers.{layer}"
-        yield f"{at}.self_attn.q_proj.weight", (queries, width)
-        yield f"{at}.self_attn.k_proj.weight", (keys, width)
-        yield f"{at}.self_attn.v_proj.weight", (keys, width)
-        yield f"{at}.self_attn.o_proj.weight", (width, queries)
-        yield f"{at}.mlp.gate_proj.weight", (hidden, width)
-        yield f"{at}.mlp.up_proj.weight", (hidden, width)
-        yield f"{at}.mlp.down_proj.weight", (width, hidden)
-        yield f"{at}.input_layernorm.weight", (width,)
-        yield f"{at}.post_attention_layernorm.weight", (width,)
-    yield "model.norm.weight", (width,)
-    if not config.tie_word_embeddings:
-        yield "lm_head.weight", (config.vocab_size, width)

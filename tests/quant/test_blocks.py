@@ -179,9 +179,9 @@ def test_a_number_that_bf16_would_round_to_infinity_is_an_error():
 
 @pytest.mark.parametrize("kind", BLOCKS)
 def test_rows_that_do_not_divide_into_blocks_are_an_error(kind):
-    with pytest.raises(WeightsError, match=f"rows of 48 values do not divide into {kind} blocks"):
+    with pytest.raises(WeightsError, match=f"rows of 48 are not whole {kind} blocks"):
         encode(kind, weights(4, 48))
-    with pytest.raises(WeightsError, match=f"rows of 48 values do not divide into {kind} blocks"):
+    with pytest.raises(WeightsError, match=f"rows of 48 are not whole {kind} blocks"):
         decode(kind, np.zeros(4 * 48, np.uint8), (4, 48))
 
 

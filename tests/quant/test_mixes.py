@@ -10,8 +10,9 @@ import pytest
 
 from puna.errors import PunaError
 from puna.model.config import HERD, ModelConfig, parameters
+from puna.model.names import shapes
 from puna.quant.formats import FORMATS
-from puna.quant.mixes import MIXES, bits_per_weight, kinds_for, mix_of, tensors
+from puna.quant.mixes import MIXES, bits_per_weight, kinds_for, mix_of
 
 SMOLLM2, LLAMA_8B, LLAMA_70B = HERD["smollm2-135m"], HERD["3.1-8b"], HERD["3.1-70b"]
 GGUF_NAMES = {
@@ -29,12 +30,12 @@ GGUF_NAMES = {
 
 def kinds(mix: str, config: ModelConfig) -> dict[str, str]:
     kind = kinds_for(mix, config)
-    return {name: kind(name, shape) for name, shape in tensors(config)}
+    return {name: kind(name, shape) for name, shape in shapes(config)}
 
 
 @pytest.mark.parametrize("name", HERD)
 def test_the_tensors_of_a_model_hold_all_its_parameters(name):
-    assert sum(int(np.prod(shape)) for _, shape in tensors(HERD[name])) == parameters(HERD[name])
+    assert sum(int(np.prod(shape)) for _, shape in shapes(HERD[name])) == parameters(HERD[name])
 
 
 def test_q4_k_m_of_a_model_with_narrow_rows_has_the_usual_counts():
@@ -83,7 +84,7 @@ def test_every_row_divides_into_the_blocks_it_gets(mix, width):
         intermediate_size=3 * width,
         vocab_size=64,
     )
-    for name, shape in tensors(config):
+    for name, shape in shapes(config):
         kind = kinds_for(mix, config)(name, shape)
         assert shape[-1] % FORMATS[kind].values == 0
         assert kind == "F32" or len(shape) == 2
@@ -127,7 +128,7 @@ def write_f32(path: Path, config: ModelConfig) -> None:
     writer.add_rope_dimension_count(config.head_dim)
     writer.add_vocab_size(config.vocab_size)
     writer.add_tokenizer_model("no_vocab")
-    for name, shape in tensors(config):
+    for name, shape in shapes(config):
         writer.add_tensor(gguf_name(name), np.zeros(shape, np.float32))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
