@@ -109,13 +109,12 @@ def _strings(keys: Mapping[str, Any], name: str) -> list[str]:
 
 
 def _types(keys: Mapping[str, Any]) -> np.ndarray:
-    value = keys.get(_KEY + "token_type")
-    good = isinstance(value, np.ndarray | list) and len(value) > 0
-    types = np.asarray(value) if good else np.zeros(1)
-    good = types.ndim == 1 and types.dtype.kind in "iu" and types.min() >= NORMAL and types.max() <= UNUSED
+    types = keys.get(_KEY + "token_type")
+    good = isinstance(types, np.ndarray) and types.ndim == 1 and types.dtype.kind in "iu" and len(types) > 0
     need(
-        good,
+        good and types.min() >= NORMAL and types.max() <= UNUSED,
         f"tokenizer.ggml.token_type is missing or not a list of the types {NORMAL} to {UNUSED}",
         error=TokenizerError,
     )
+    assert types is not None
     return types

@@ -43,7 +43,7 @@ def read(path: Path) -> Tokenizer:
         vocabulary, lambda: _merges(model.get("merges")), model.get("ignore_merges") is True
     )
     shown = frozenset(id for id, entry in added.items() if entry.get("special") is not True)
-    specials = _specials(path, config, texts | {}, shown, data.get("post_processor"))
+    specials = _specials(path, config, texts, shown, data.get("post_processor"))
     return Tokenizer(pieces, split, specials, _template(path, config))
 
 
@@ -64,8 +64,8 @@ def to_hf(tokenizer: Tokenizer, folder: Path) -> None:
         "added_tokens_decoder": {str(id): entry for id, entry in _entries(tokenizer).items()},
     }
     _write(folder / "tokenizer.json", _tokenizer_json(tokenizer))
-    _write(folder / "tokenizer_config.json", config)
-    _write(folder / "special_tokens_map.json", named)
+    _write(folder / "tokenizer_config.json", config, indent=1)
+    _write(folder / "special_tokens_map.json", named, indent=1)
     if tokenizer.chat_template is not None:
         (folder / "chat_template.jinja").write_text(tokenizer.chat_template, encoding="utf-8", newline="")
 
@@ -114,8 +114,8 @@ def _post_processor(tokenizer: Tokenizer) -> dict[str, Any]:
     return {"type": "Sequence", "processors": [look, template]}
 
 
-def _write(path: Path, value: Any) -> None:
-    path.write_text(json.dumps(value, ensure_ascii=False, indent=1), encoding="utf-8")
+def _write(path: Path, value: Any, indent: int | None = None) -> None:
+    path.write_text(json.dumps(value, ensure_ascii=False, indent=indent), encoding="utf-8")
 
 
 def _json(path: Path, optional: bool = False) -> dict[str, Any]:

@@ -126,28 +126,25 @@ class Tokenizer:
         return ids if table is None else [table[rank] for rank in ids]
 
     def _place_specials(self) -> None:
-        last = max(self.specials.values(), default=-1)
-        self._words += [b""] * (last + 1 - len(self._words))
+        ids = self.specials.values()
+        most = 2 * (len(self._words) + len(ids)) + 4096  # more would ask for memory that no file paid for
+        need(
+            all(0 <= id < most for id in ids),
+            f"special tokens with ids from {min(ids, default=0)} to {max(ids, default=0)}, far from the other tokens",
+            error=TokenizerError,
+        )
+        self._words += [b""] * (max(ids, default=-1) + 1 - len(self._words))
         for text, id in self.specials.items():
             need(text, f"special token {id} has no text", error=TokenizerError)
             need(
                 not self._words[id],
-                f"special token {text!r:.40} has the id of another token",
+                f"special token {text!r:.40} has another's id, {id}",
                 error=TokenizerError,
             )
             self._words[id] = _utf8(text)
-        for name in ("bos", "eos", "pad"):
-            id = getattr(self.roles, name)
-            need(
-                id is None or 0 <= id < len(self._words),
-                f"{name} is token {id}, outside of the vocabulary",
-                error=TokenizerError,
-            )
-        need(
-            all(0 <= id < len(self._words) for id in self.stop_ids),
-            "a stop token is outside of the vocabulary",
-            error=TokenizerError,
-        )
+        for part in (self.bos_id, self.eos_id, self.pad_id, *self.stop_ids):
+            inside = part is None or 0 <= part < len(self._words)
+            need(inside, f"the file names token {part}, which its vocabulary lacks", error=TokenizerError)
 
 
 class Stream:

@@ -112,6 +112,7 @@ def test_a_tokenizer_json_with(name, tmp_path):
 )
 def test_a_folder_with_a_broken_file(file, text, tmp_path):
     to_hf(small(), tmp_path)
+    (tmp_path / "chat_template.jinja").unlink()
     (tmp_path / file).write_text(text)
     with pytest.raises(TokenizerError):
         load(tmp_path)
@@ -226,7 +227,6 @@ def test_no_single_change_to_gguf_keys_gets_past_an_error_of_ours():
     good = to_gguf(small())
     for _ in range(1500):
         keys = copy.deepcopy(good)
-        keys["tokenizer.ggml.token_type"] = keys["tokenizer.ggml.token_type"].tolist()
         damage(keys, draw)
         survives(lambda keys=keys: from_gguf(keys))
 
