@@ -10,7 +10,7 @@ from puna.tokenizer import merges, splits
 from puna.tokenizer.specials import Specials, compact, whole_number
 from puna.tokenizer.tokenizer import Tokenizer
 
-_MODEL = {  # what we write around vocabulary and merges, and all that we understand there
+_MODEL = {
     "type": "BPE",
     "dropout": None,
     "unk_token": None,
@@ -41,6 +41,12 @@ def read(path: Path) -> Tokenizer:
     vocabulary = _ordinary(model.get("vocab"), texts)
     pieces = merges.from_merges(
         vocabulary, lambda: _merges(model.get("merges")), model.get("ignore_merges") is True
+    )
+    unknown = not model.get("unk_token") or not pieces.lost  # with a token for every byte nothing is unknown
+    need(
+        unknown,
+        "tokenizer.json: unknown bytes become unk_token, which is not supported",
+        error=TokenizerError,
     )
     shown = frozenset(id for id, entry in added.items() if entry.get("special") is not True)
     specials = _specials(path, config, texts, shown, data.get("post_processor"))
@@ -144,9 +150,13 @@ def _model(model: Any) -> Mapping[str, Any]:
         "a model with a byte-level BPE vocabulary: Llama 3, GPT-2, SmolLM",
         TokenizerError,
     )
-    for key, plain in _MODEL.items():
-        value = model.get(key, plain)
-        need(value == plain or not value, f"tokenizer.json: {_other(key, model)}", error=TokenizerError)
+    for key in ("dropout", "continuing_subword_prefix", "end_of_word_suffix"):
+        need(not model.get(key), _other(key, model), error=TokenizerError)
+    need(
+        isinstance(model.get("ignore_merges", False), bool),
+        _other("ignore_merges", model),
+        error=TokenizerError,
+    )
     return model
 
 

@@ -52,6 +52,15 @@ BAD_JSON = {
     "a token outside of the byte alphabet": put("model/vocab/\u2581the", 260),
     "a token that is half a surrogate": put("model/vocab/\ud800", 260),
     "no token for a letter": lambda data: data["model"]["vocab"].pop("z"),
+    "no token for a control character where it may stand in a word": lambda data: (
+        data["model"]["vocab"].pop(merges.ALPHABET[4]),
+        data.update(pre_tokenizer=splits.LLAMA3.huggingface()),
+    ),
+    "an unknown token that is needed": lambda data: (
+        data["model"]["vocab"].pop(merges.ALPHABET[4]),
+        data["model"].update(unk_token="a"),
+    ),
+    "ignore_merges that is text": put("model/ignore_merges", "yes"),
     "merges that are a number": put("model/merges", 7),
     "a merge of three": put("model/merges/0", "a b c"),
     "a merge that is a number": put("model/merges/1", 7),
