@@ -29,7 +29,7 @@ def from_gguf(keys: Mapping[str, Any]) -> Tokenizer:
     need(len(tokens) == len(types), f"{len(tokens):,} tokens have {len(types):,} types", error=TokenizerError)
     ordinary = {tokens[id]: id for id in np.flatnonzero(types == NORMAL).tolist()}
     need(len(ordinary) == int((types == NORMAL).sum()), "a token stands there twice", error=TokenizerError)
-    whole = split is splits.LLAMA3  # [C llama.cpp src/llama-vocab.cpp] ignore_merges goes with the rule
+    whole = split == splits.LLAMA3  # [C llama.cpp src/llama-vocab.cpp] ignore_merges goes with the rule
     pieces = merges.from_merges(ordinary, lambda: _strings(keys, "merges"), whole)
     template = keys.get("tokenizer.chat_template")
     need(
@@ -88,7 +88,7 @@ def _specials(keys: Mapping[str, Any], tokens: list[str], types: np.ndarray, add
         bos=found["bos"],
         eos=found["eos"],
         pad=found["padding"],
-        stops={found[end] for end in _ENDS} - {None},
+        stops=[id for end in _ENDS if (id := found[end]) is not None],
         adds_bos=says and found["bos"] is not None,
     )
 
@@ -109,13 +109,12 @@ def _strings(keys: Mapping[str, Any], name: str) -> list[str]:
 
 
 def _types(keys: Mapping[str, Any]) -> np.ndarray:
-    value = keys.get(_KEY + "token_type")
-    good = isinstance(value, np.ndarray | list) and len(value) > 0
-    types = np.asarray(value) if good else np.zeros(1)
-    good = types.ndim == 1 and types.dtype.kind in "iu" and types.min() >= NORMAL and types.max() <= UNUSED
+    types = keys.get(_KEY + "token_type")
+    good = isinstance(types, np.ndarray) and types.ndim == 1 and types.dtype.kind in "iu" and len(types) > 0
     need(
-        good,
+        good and types.min() >= NORMAL and types.max() <= UNUSED,
         f"tokenizer.ggml.token_type is missing or not a list of the types {NORMAL} to {UNUSED}",
         error=TokenizerError,
     )
+    assert types is not None
     return types

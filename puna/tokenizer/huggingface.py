@@ -10,7 +10,7 @@ from puna.tokenizer import merges, splits
 from puna.tokenizer.specials import Specials, compact, whole_number
 from puna.tokenizer.tokenizer import Tokenizer
 
-_MODEL = {  # what we write around vocabulary and merges, and all that we understand there
+_MODEL = {
     "type": "BPE",
     "dropout": None,
     "unk_token": None,
@@ -42,8 +42,14 @@ def read(path: Path) -> Tokenizer:
     pieces = merges.from_merges(
         vocabulary, lambda: _merges(model.get("merges")), model.get("ignore_merges") is True
     )
+    unknown = not model.get("unk_token") or not pieces.lost  # with a token for every byte nothing is unknown
+    need(
+        unknown,
+        "tokenizer.json: unknown bytes become unk_token, which is not supported",
+        error=TokenizerError,
+    )
     shown = frozenset(id for id, entry in added.items() if entry.get("special") is not True)
-    specials = _specials(path, config, texts | {}, shown, data.get("post_processor"))
+    specials = _specials(path, config, texts, shown, data.get("post_processor"))
     return Tokenizer(pieces, split, specials, _template(path, config))
 
 
@@ -64,8 +70,8 @@ def to_hf(tokenizer: Tokenizer, folder: Path) -> None:
         "added_tokens_decoder": {str(id): entry for id, entry in _entries(tokenizer).items()},
     }
     _write(folder / "tokenizer.json", _tokenizer_json(tokenizer))
-    _write(folder / "tokenizer_config.json", config)
-    _write(folder / "special_tokens_map.json", named)
+    _write(folder / "tokenizer_config.json", config, indent=1)
+    _write(folder / "special_tokens_map.json", named, indent=1)
     if tokenizer.chat_template is not None:
         (folder / "chat_template.jinja").write_text(tokenizer.chat_template, encoding="utf-8", newline="")
 
@@ -114,8 +120,8 @@ def _post_processor(tokenizer: Tokenizer) -> dict[str, Any]:
     return {"type": "Sequence", "processors": [look, template]}
 
 
-def _write(path: Path, value: Any) -> None:
-    path.write_text(json.dumps(value, ensure_ascii=False, indent=1), encoding="utf-8")
+def _write(path: Path, value: Any, indent: int | None = None) -> None:
+    path.write_text(json.dumps(value, ensure_ascii=False, indent=indent), encoding="utf-8")
 
 
 def _json(path: Path, optional: bool = False) -> dict[str, Any]:
@@ -144,9 +150,13 @@ def _model(model: Any) -> Mapping[str, Any]:
         "a model with a byte-level BPE vocabulary: Llama 3, GPT-2, SmolLM",
         TokenizerError,
     )
-    for key, plain in _MODEL.items():
-        value = model.get(key, plain)
-        need(value == plain or not value, f"tokenizer.json: {_other(key, model)}", error=TokenizerError)
+    for key in ("dropout", "continuing_subword_prefix", "end_of_word_suffix"):
+        need(not model.get(key), _other(key, model), error=TokenizerError)
+    need(
+        isinstance(model.get("ignore_merges", False), bool),
+        _other("ignore_merges", model),
+        error=TokenizerError,
+    )
     return model
 
 

@@ -25,7 +25,8 @@ ALPHABET = "".join(chr(b if b in _VISIBLE else 256 + _OTHERS.index(b)) for b in 
 _FROM_ALPHABET = codecs.charmap_build(ALPHABET)
 
 # The bytes a vocabulary may lack: those UTF-8 never has, and those only in control characters and unused planes.
-DROPPABLE = frozenset({*range(0x20), 0x7F, 0xC0, 0xC1, *range(0xF1, 0x100)} - set(b"\t\n\v\f\r"))
+NEVER = frozenset({0xC0, 0xC1, *range(0xF5, 0x100)})
+DROPPABLE = NEVER | frozenset({*range(0x20), 0x7F, *range(0xF1, 0xF5)} - set(b"\t\n\v\f\r"))
 
 LLAMA3_WORDS = 128_000
 _LLAMA3 = "0d473786496aaab78e8893efacd99f36133e32ca87eeba79a6083ded85155dde"  # of Llama 3's ordinary tokens: the one vocabulary the family shares needs no check
@@ -40,7 +41,7 @@ class Pieces:
     ids: Sequence[int] | None  # of each rank; None where rank and id are the same
     merges: Sequence[str] | None = None  # as the file lists them; None: every split of every token
     whole: bool = True  # a piece of text that is a token is that token, whatever the merges make of it
-    lost: frozenset[int] = frozenset()  # bytes without a token: they are dropped from text
+    lost: frozenset[int] = frozenset()  # bytes of text without a token: they are dropped
 
     def listed(self) -> Sequence[str]:
         """The merges as files write them, "left right"."""
@@ -129,7 +130,7 @@ def _ranked(words: list[bytes], made: list[int], merges: Sequence[str], whole: b
     ranks = dict(zip(map(words.__getitem__, order), order if ids is None else range(len(order)), strict=True))
     free = len(words) if ids is None else len(order)
     ranks.update((bytes((byte,)), free + n) for n, byte in enumerate(sorted(lost)))
-    return Pieces(words, ranks, ids, merges, whole, lost)
+    return Pieces(words, ranks, ids, merges, whole, lost - NEVER)
 
 
 @dataclass(frozen=True, eq=False)

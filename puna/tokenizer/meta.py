@@ -24,7 +24,7 @@ def read(path: Path) -> Tokenizer:
 def to_meta(tokenizer: Tokenizer, path: Path) -> None:
     """Write a tokenizer.model; only a vocabulary of the Llama 3 kind, in rank order, fits into one."""
     words, count = tokenizer.pieces.words, len(tokenizer.pieces.words)
-    is_kind = tokenizer.split is splits.LLAMA3 and tokenizer.pieces.whole
+    is_kind = tokenizer.split == splits.LLAMA3 and tokenizer.pieces.whole
     in_order = tokenizer.pieces.ranks == {word: rank for rank, word in enumerate(words)}
     implied = sorted(tokenizer.specials.values()) == list(range(count, count + specials.LLAMA_SPECIALS))
     need(

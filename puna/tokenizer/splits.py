@@ -19,7 +19,7 @@ MOST_BLANKS = (
 )
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Split:
     """One rule. `pattern` matches piece after piece; `steps` is what Hugging Face calls the same thing."""
 
@@ -28,6 +28,9 @@ class Split:
     steps: tuple[tuple[str, ...], ...]
     lone_numbers: bool = False  # a numeral never shares a piece, not even with the blank before it
     limited: bool = False  # by Meta's limits above
+    marks_stay: bool = (
+        True  # control characters, being neither letter nor numeral, never share a piece with one
+    )
 
     def parts(self, text: str) -> Iterator[str]:
         """Almost always the text itself; the parts of a very long one, to be encoded one by one."""
@@ -111,7 +114,7 @@ _LLAMA3 = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
     r"|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
-LLAMA3 = Split("llama-bpe", _LLAMA3, (("regex", _LLAMA3), ("bytes", "")), limited=True)
+LLAMA3 = Split("llama-bpe", _LLAMA3, (("regex", _LLAMA3), ("bytes", "")), limited=True, marks_stay=False)
 GPT2 = Split(
     "gpt-2",
     # `\s++$` comes first only to spare the regex engine a walk back over a long end

@@ -16,8 +16,9 @@ from puna.tokenizer.merges import Pieces
 from puna.tokenizer.specials import Specials
 from puna.tokenizer.splits import Split
 
-_ORDINARY = r"(?:[^\w\s]|[_\x1c-\x1f])"  # neither letter, numeral nor white space
-_ORDINARY_RUN = re.compile(rf"\s?{_ORDINARY}+")
+_MARKS = re.compile(
+    r"\s?(?:[^\w\s]|[_\x1c-\x1f])+"
+)  # neither letters, numerals nor white space, but for one before
 
 
 class Tokenizer:
@@ -34,6 +35,12 @@ class Tokenizer:
         self.size = len(self._words)
         self._hidden = frozenset(self.specials.values()) - specials.shown
         self._lost = bytes(sorted(pieces.lost))
+        need(
+            split.marks_stay or not self._lost,
+            f"the vocabulary has no token for the byte {min(self._lost, default=0):#04x}",
+            "a complete file",
+            TokenizerError,
+        )
         self._merging = tiktoken.Encoding(
             split.name, pat_str=split.pattern, mergeable_ranks=pieces.ranks, special_tokens={}
         )
@@ -45,7 +52,11 @@ class Tokenizer:
         """
         ids: list[int] = []
         for part in self.split.parts(text):
-            ids += self._encode_special(part) if special else self._encode(part)
+            found = self._encode_special(part) if special else self._encode(part)
+            if ids:
+                ids += found
+            else:  # nearly always the only part
+                ids = found
         return ids
 
     def decode(self, ids: Iterable[int], special: bool = True) -> str:
@@ -112,7 +123,7 @@ class Tokenizer:
         text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
         ids: list[int] = []
         at = 0
-        for run in _ORDINARY_RUN.finditer(text):
+        for run in _MARKS.finditer(text):
             if not self._loses(run.group()):
                 continue
             begin = run.start() + (run.group()[0].isspace() and run.group()[0] not in " \x1c\x1d\x1e\x1f")
@@ -126,28 +137,25 @@ class Tokenizer:
         return ids if table is None else [table[rank] for rank in ids]
 
     def _place_specials(self) -> None:
-        last = max(self.specials.values(), default=-1)
-        self._words += [b""] * (last + 1 - len(self._words))
+        ids = self.specials.values()
+        most = 2 * (len(self._words) + len(ids)) + 4096  # more would ask for memory that no file paid for
+        need(
+            all(0 <= id < most for id in ids),
+            f"special tokens with ids from {min(ids, default=0)} to {max(ids, default=0)}, far from the other tokens",
+            error=TokenizerError,
+        )
+        self._words += [b""] * (max(ids, default=-1) + 1 - len(self._words))
         for text, id in self.specials.items():
             need(text, f"special token {id} has no text", error=TokenizerError)
             need(
                 not self._words[id],
-                f"special token {text!r:.40} has the id of another token",
+                f"special token {text!r:.40} has another's id, {id}",
                 error=TokenizerError,
             )
             self._words[id] = _utf8(text)
-        for name in ("bos", "eos", "pad"):
-            id = getattr(self.roles, name)
-            need(
-                id is None or 0 <= id < len(self._words),
-                f"{name} is token {id}, outside of the vocabulary",
-                error=TokenizerError,
-            )
-        need(
-            all(0 <= id < len(self._words) for id in self.stop_ids),
-            "a stop token is outside of the vocabulary",
-            error=TokenizerError,
-        )
+        for part in (self.bos_id, self.eos_id, self.pad_id, *self.stop_ids):
+            inside = part is None or 0 <= part < len(self._words)
+            need(inside, f"the file names token {part}, which its vocabulary lacks", error=TokenizerError)
 
 
 class Stream:
