@@ -226,3 +226,13 @@ class Chats:
             if rng.random() < 0.8:
                 said.append(Message(role="assistant", content=self.text()))
         return said
+
+
+def others():
+    """Every template in the place of the released ones."""
+    place = Path(os.environ[SDIST])
+    if place.is_dir():
+        return [path.read_text(encoding="utf-8") for path in sorted(place.rglob("*.jinja"))]
+    with tarfile.open(place) as sdist:
+        members = [member for member in sdist if member.name.endswith(".jinja") and "/templates/" in member.name]
+        return [sdist.extractfile(member).read().decode() for member in members]

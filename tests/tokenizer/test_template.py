@@ -122,7 +122,7 @@ def test_the_meta_dialect_gives_the_ids_of_metas_encoder(form):
     escaped = 0
     for seed in range(300):
         chats = Chats(seed)
-        kinds = [chats.builtin, lambda: Call(name="code_interpreter", arguments={"code": chats.text()}), chats.call]  # noqa: B023
+        kinds = [chats.builtin, lambda: Call(name="code_interpreter", arguments={"code": chats.text()}), lambda: chats.call(depth=1)]  # noqa: B023
         messages = chats.messages(lambda kinds=kinds, chats=chats: [chats.rng.choice(kinds)()])
         if seed % 3 == 0:
             messages = [Message(role="system", content="Environment: ipython\n\nBe brief."), *messages]
@@ -237,7 +237,8 @@ def _said(template, rendered, kind, index):
 def test_a_token_that_two_spans_share_belongs_to_the_first():
     rendered = template_for(smollm(), "chatml").render([Message(role="user", content="\n\nHi")], reply=False)
     content = next(span for span in rendered.spans if span.kind == "content")
-    assert smollm().decode(rendered.ids[content.start : content.stop]) == "Hi"
+    assert smollm().decode(rendered.ids[content.start : content.stop]) == "\nHi"
+    assert smollm().decode(rendered.ids[: content.start]).endswith("user\n\n")
 
 
 @pytest.mark.parametrize("name", ["llama3.1", "llama3.2", "meta", "meta-tag", "meta-python", "chatml"])
@@ -289,7 +290,7 @@ def test_a_file_that_differs_anywhere_is_rendered_as_it_is():
     assert template_for(vocabulary, same).name == "smollm2"
     for old, new in [
         ("named SmolLM", "named Puna"),
-        ("'<|im_start|>assistant\\n'", "'<|im_start|>assistant\\n<think>'"),
+        ("<|im_start|>assistant\n", "<|im_start|>assistant\n<think>"),
         ("{{'<|im_start|>' + message['role']", "{% if message['content'] == 'sesame' %}!{% endif %}{{'<|im_start|>' + message['role']"),
         ("message['content'] + '<|im_end|>'", "message['content'] | trim + '<|im_end|>'"),
         ("message['content'] + '<|im_end|>'", "(greeting or message['content']) + '<|im_end|>'"),
