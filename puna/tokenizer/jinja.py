@@ -9,7 +9,8 @@ not believed.
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import Any
 
 from puna.errors import TokenizerError, need
@@ -19,12 +20,38 @@ from puna.tokenizer.spans import Part
 
 SUPPLIED = frozenset(("messages", "tools", "documents", "add_generation_prompt", "bos_token", "eos_token"))
 OURS = SUPPLIED | {"raise_exception", "strftime_now", "namespace", "range", "dict", "loop"}
-FIRST, LAST = 0xF0000, 0x10FFFD  # private use, so that no text should hold them; those that do occur are passed over
-PATIENCE = 16  # strings that may touch a special token, tried one by one where marking all of them changes the text
+FIRST, LAST = (
+    0xF0000,
+    0x10FFFD,
+)  # private use, so that no text should hold them; those that do occur are passed over
+PATIENCE = (
+    16  # strings that may touch a special token, tried one by one where marking all of them changes the text
+)
 OWN = frozenset(("bos_token", "eos_token"))  # the values that the vocabulary gives
 SHAPE = frozenset(  # strings that templates look for in messages and tools
-    "role content tool_calls tool_call_id id type function name arguments parameters description properties required "
-    "items enum object string user assistant system tool".split()
+    [
+        "role",
+        "content",
+        "tool_calls",
+        "tool_call_id",
+        "id",
+        "type",
+        "function",
+        "name",
+        "arguments",
+        "parameters",
+        "description",
+        "properties",
+        "required",
+        "items",
+        "enum",
+        "object",
+        "string",
+        "user",
+        "assistant",
+        "system",
+        "tool",
+    ]
 )
 Values = dict[str, Any]
 
@@ -110,7 +137,9 @@ class JinjaFile:
         def unchanged(texts: Iterable[str]) -> bool:
             return self.compiled.render(barrier.guard(values, texts)).replace(barrier.mark, "") == without
 
-        if not unchanged(touching):  # a template may look for a string, such as the key of a schema: leave that one
+        if not unchanged(
+            touching
+        ):  # a template may look for a string, such as the key of a schema: leave that one
             need(
                 len(touching) <= PATIENCE,
                 "this conversation holds many texts that look like parts of special tokens",
@@ -118,7 +147,11 @@ class JinjaFile:
                 TokenizerError,
             )
             touching = [text for text in touching if unchanged((text,))]
-            need(unchanged(touching), "this conversation cannot be kept apart from special tokens", error=TokenizerError)
+            need(
+                unchanged(touching),
+                "this conversation cannot be kept apart from special tokens",
+                error=TokenizerError,
+            )
         return barrier.guard(values, touching)
 
     def _split(
@@ -152,13 +185,18 @@ class JinjaFile:
                 yield Part(like.kind, piece.replace(barrier.mark, ""), like.message, special=number % 2 == 1)
 
     def _with_ends(self, parts: list[Part]) -> list[Part]:
-        """A stopping token right after a content ends its message."""
-        return [
-            Part("end", part.text, before.message, special=True)
-            if before is not None and before.kind == "content" and part.special and part.text in self.stops
-            else part
-            for before, part in zip([None, *parts], parts, strict=False)
-        ]
+        """A stopping token after a content ends its message; the white space between them is said too."""
+        for at, part in enumerate(parts):
+            if not part.special or part.text not in self.stops:
+                continue
+            after = at - 2 if at > 1 and not parts[at - 1].text.strip() else at - 1
+            if after >= 0 and parts[after].kind == "content":
+                said = parts[after].message
+                parts[after + 1 : at] = [
+                    replace(space, kind="content", message=said) for space in parts[after + 1 : at]
+                ]
+                parts[at] = replace(part, kind="end", message=said)
+        return parts
 
 
 class Barrier:
@@ -201,7 +239,7 @@ class Barrier:
         starts = [found.start() for found in self._anywhere.finditer(text)]
         if starts:
             cuts = [0, *(start + 1 for start in starts), len(text)]
-            text = self.mark.join(text[a:b] for a, b in zip(cuts, cuts[1:], strict=False))
+            text = self.mark.join(text[a:b] for a, b in pairwise(cuts))
         return _bordered(text, self.mark, self.mark) if at_borders else text
 
 
@@ -232,7 +270,9 @@ def _changed(value: Any, change: Callable[[str], str]) -> Any:
     if isinstance(value, str):
         return change(value)
     if isinstance(value, dict):
-        return {name if name in SHAPE else change(name): _changed(item, change) for name, item in value.items()}
+        return {
+            name if name in SHAPE else change(name): _changed(item, change) for name, item in value.items()
+        }
     if isinstance(value, (list, tuple)):
         return [_changed(item, change) for item in value]
     return value

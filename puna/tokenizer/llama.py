@@ -22,7 +22,7 @@ from puna.tokenizer.tools import CODE, PYTHON_TAG
 BEGIN, START, STOP = "<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>"
 TURN_ENDS, MESSAGE_ENDS = "<|eot_id|>", "<|eom_id|>"
 RELEASED = "26 Jul 2024"  # the day that the files of 3.1 and 3.3 call today
-MONTHS = "Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split()
+MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"]
 SEARCHES = ("brave_search", "wolfram_alpha", "photogen")  # built-in tools that take one query
 CUTOFF = "Cutting Knowledge Date: December 2023\n"
 UNQUOTABLE = re.compile('["\\\\\n\r\0\ud800-\udfff]')  # what cannot stand as it is in a Python string
@@ -32,9 +32,7 @@ IN_USER = (
     "Given the following functions, please respond with a JSON for a function call "
     "with its proper arguments that best answers the given prompt.\n\n"
 )
-IN_SYSTEM = (
-    "You have access to the following functions. To call a function, please respond with JSON for a function call."
-)
+IN_SYSTEM = "You have access to the following functions. To call a function, please respond with JSON for a function call."
 HOW = (
     'Respond in the format {"name": function name, "parameters": dictionary of argument name and its value}.'
     "Do not use variables.\n\n"
@@ -61,7 +59,9 @@ class LlamaFile:
     def parts(
         self, messages: Sequence[Message], tools: Sequence[Tool], reply: bool, options: Mapping[str, Any]
     ) -> tuple[list[Part], bool]:
-        first = next((index for index, message in enumerate(messages) if message.role != "system" or index), None)
+        first = next(
+            (index for index, message in enumerate(messages) if message.role != "system" or index), None
+        )
         in_user = bool(tools) and options.get("tools_in_user_message", True)
         parts = [special(BEGIN, "format")]
         if self.name == "llama3":
@@ -205,9 +205,7 @@ def written(calls: Sequence[Call], form: CallFormat) -> list[str]:
         elif call.name in SEARCHES and isinstance(call.arguments.get("query"), str):
             texts.append(f'{call.name}.call(query="{call.arguments["query"]}")')
         elif form == "json":
-            texts.append(
-                json.dumps({"type": "function", "name": call.name, "parameters": call.arguments})
-            )
+            texts.append(json.dumps({"type": "function", "name": call.name, "parameters": call.arguments}))
         elif form == "function_tag":
             texts.append(f"<function={call.name}>{json.dumps(call.arguments)}</function>")
         else:
@@ -230,7 +228,11 @@ def instructions(form: CallFormat, tools: Sequence[Tool]) -> str:
         )
         return (TEMPLATES / "meta_tag.txt").read_text(encoding="utf-8").replace("@", listed)
     functions = [tool.to_openai()["function"] for tool in tools]
-    return (TEMPLATES / "meta_python.txt").read_text(encoding="utf-8").replace("@", json.dumps(functions, indent=4))
+    return (
+        (TEMPLATES / "meta_python.txt")
+        .read_text(encoding="utf-8")
+        .replace("@", json.dumps(functions, indent=4))
+    )
 
 
 def _header(role: str, message: int | None) -> list[Part]:
@@ -279,4 +281,3 @@ def _python(value: Any) -> str:
     if isinstance(value, dict):
         return "{" + ", ".join(f"{_python(key)}: {_python(item)}" for key, item in value.items()) + "}"
     return str(value)
-

@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable, ItemsView, Iterator, KeysView, ValuesView
 from typing import Any
 
-from jinja2 import TemplateError, Undefined, nodes, pass_context
+from jinja2 import TemplateError, nodes, pass_context
 from jinja2.ext import Extension, LoopControlExtension
 from jinja2.parser import Parser
 from jinja2.runtime import LoopContext, Macro
@@ -35,21 +35,116 @@ STATEMENTS = (
     nodes.Assign, nodes.AssignBlock, nodes.ExprStmt, nodes.Break, nodes.Continue, nodes.Scope,
 )  # fmt: skip
 FILTERS = frozenset(
-    "abs batch capitalize center count d default dictsort e escape first float format groupby indent int items join last "
-    "length list lower map max min reject rejectattr replace reverse round safe select selectattr slice sort string "
-    "title tojson trim truncate unique upper wordcount".split()
+    [
+        "abs",
+        "batch",
+        "capitalize",
+        "center",
+        "count",
+        "d",
+        "default",
+        "dictsort",
+        "e",
+        "escape",
+        "first",
+        "float",
+        "format",
+        "groupby",
+        "indent",
+        "int",
+        "items",
+        "join",
+        "last",
+        "length",
+        "list",
+        "lower",
+        "map",
+        "max",
+        "min",
+        "reject",
+        "rejectattr",
+        "replace",
+        "reverse",
+        "round",
+        "safe",
+        "select",
+        "selectattr",
+        "slice",
+        "sort",
+        "string",
+        "title",
+        "tojson",
+        "trim",
+        "truncate",
+        "unique",
+        "upper",
+        "wordcount",
+    ]
 )
 METHODS = {
     str: frozenset(
-        "capitalize casefold center count endswith find format index isalnum isalpha isascii isdecimal isdigit islower "
-        "isnumeric isspace istitle isupper join ljust lower lstrip partition removeprefix removesuffix replace rfind "
-        "rindex rjust rpartition rsplit rstrip split splitlines startswith strip swapcase title upper zfill".split()
+        [
+            "capitalize",
+            "casefold",
+            "center",
+            "count",
+            "endswith",
+            "find",
+            "format",
+            "index",
+            "isalnum",
+            "isalpha",
+            "isascii",
+            "isdecimal",
+            "isdigit",
+            "islower",
+            "isnumeric",
+            "isspace",
+            "istitle",
+            "isupper",
+            "join",
+            "ljust",
+            "lower",
+            "lstrip",
+            "partition",
+            "removeprefix",
+            "removesuffix",
+            "replace",
+            "rfind",
+            "rindex",
+            "rjust",
+            "rpartition",
+            "rsplit",
+            "rstrip",
+            "split",
+            "splitlines",
+            "startswith",
+            "strip",
+            "swapcase",
+            "title",
+            "upper",
+            "zfill",
+        ]
     ),
     dict: frozenset(("copy", "get", "items", "keys", "values")),
     list: frozenset(("copy", "count", "index")),
     tuple: frozenset(("count", "index")),
     LoopContext: frozenset(
-        "changed cycle depth depth0 first index index0 last length nextitem previtem revindex revindex0".split()
+        [
+            "changed",
+            "cycle",
+            "depth",
+            "depth0",
+            "first",
+            "index",
+            "index0",
+            "last",
+            "length",
+            "nextitem",
+            "previtem",
+            "revindex",
+            "revindex0",
+        ]
     ),
 }
 FAILURES = (  # what evaluating a wrong template may raise
@@ -72,7 +167,9 @@ class Meter(threading.local):
     def pay(self, units: float) -> None:
         self.left -= units
         if self.left < 0:
-            raise Exhausted("the chat template does not end, or wants more memory than a conversation can need")
+            raise Exhausted(
+                "the chat template does not end, or wants more memory than a conversation can need"
+            )
 
     def weigh(self, value: Any) -> float:
         """Pay for reading all of `value`, walked as the tree that it prints; the units paid."""
@@ -83,7 +180,11 @@ class Meter(threading.local):
             if isinstance(value, str):
                 units = 1 + len(value) / CHARACTERS
             elif isinstance(value, int):
-                need(value.bit_length() <= WIDEST, "the chat template makes an integer too large", error=Exhausted)
+                need(
+                    value.bit_length() <= WIDEST,
+                    "the chat template makes an integer too large",
+                    error=Exhausted,
+                )
             elif isinstance(value, dict):
                 waiting += [*value.keys(), *value.values()]
             elif isinstance(value, (list, tuple, set, frozenset, KeysView, ValuesView, ItemsView)):
@@ -143,7 +244,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
             self.meter.weigh(argument)  # it will be hashed
         return super().getitem(obj, argument)
 
-    def call(__self, __context: Any, __obj: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: B902, N805
+    def call(__self, __context: Any, __obj: Any, *args: Any, **kwargs: Any) -> Any:
         meter = __self.meter
         meter.pay(1)
         method = getattr(__obj, "__wrapped__", __obj)  # the sandbox wraps str.format
@@ -190,7 +291,11 @@ class Sandbox(ImmutableSandboxedEnvironment):
                 if isinstance(one, int) and isinstance(other, (str, list, tuple)):
                     meter.pay(max(one, 0) * (1 + len(other)) / CHARACTERS)
         elif operator == "**" and isinstance(left, int) and isinstance(right, int):
-            need(left.bit_length() * right <= WIDEST, "the chat template makes a power too large", error=Exhausted)
+            need(
+                left.bit_length() * right <= WIDEST,
+                "the chat template makes a power too large",
+                error=Exhausted,
+            )
         elif operator == "%" and isinstance(left, str):
             _refuse_wide(left)
             meter.pay((1 + left.count("%")) * meter.weigh(right))
@@ -206,7 +311,9 @@ class Sandbox(ImmutableSandboxedEnvironment):
             self._pay_for_filter(name, value, (*args, *kwargs.values()))
             if isinstance(value, Iterator):
                 value = self.meter.each(value)
-            first = {"context": [context], "eval_context": [context.eval_ctx], "environment": [self]}.get(wants, [])
+            first = {"context": [context], "eval_context": [context.eval_ctx], "environment": [self]}.get(
+                wants, []
+            )
             return self.meter.size(function(*first, value, *args, **kwargs))
 
         return metered
@@ -273,13 +380,15 @@ class Generation(Extension):
 
     def parse(self, parser: Parser) -> nodes.Node:
         line = next(parser.stream).lineno
-        return nodes.Scope(parser.parse_statements(("name:endgeneration",), drop_needle=True)).set_lineno(line)
+        return nodes.Scope(parser.parse_statements(("name:endgeneration",), drop_needle=True)).set_lineno(
+            line
+        )
 
 
 class SafeNamespace(Namespace):
     """`namespace()` without underscored names."""
 
-    def __init__(*args: Any, **kwargs: Any) -> None:  # noqa: B902
+    def __init__(*args: Any, **kwargs: Any) -> None:
         Namespace.__init__(*args, **kwargs)
         for name in _attributes(args[0]):
             _allow_name(name)
@@ -314,7 +423,11 @@ def _now(form: str) -> str:
 
 
 def _json(
-    value: Any, ensure_ascii: bool = False, indent: Any = None, separators: Any = None, sort_keys: bool = False
+    value: Any,
+    ensure_ascii: bool = False,
+    indent: Any = None,
+    separators: Any = None,
+    sort_keys: bool = False,
 ) -> str:
     return json.dumps(
         value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys

@@ -135,7 +135,10 @@ def template_for(tokenizer: Vocabulary, override: str | None = None) -> Template
     jinja = override or tokenizer.chat_template
     if jinja:
         return _from_file(tokenizer, jinja)
-    for name, marks in {"meta": ("<|start_header_id|>", "<|eot_id|>"), "chatml": ("<|im_start|>", "<|im_end|>")}.items():
+    for name, marks in {
+        "meta": ("<|start_header_id|>", "<|eot_id|>"),
+        "chatml": ("<|im_start|>", "<|im_end|>"),
+    }.items():
         if all(mark in tokenizer.specials for mark in marks):
             return Template(tokenizer, NATIVE[name])
     raise TokenizerError(
@@ -152,7 +155,9 @@ def _from_file(tokenizer: Vocabulary, jinja: str) -> Template:
     if native is None:
         names = {id: name for name, id in tokenizer.specials.items()}
         stops = tuple(names[id] for id in tokenizer.stop_ids if id in names)
-        bos, eos = (names.get(id, "") if id is not None else "" for id in (tokenizer.bos_id, tokenizer.eos_id))
+        bos, eos = (
+            names.get(id, "") if id is not None else "" for id in (tokenizer.bos_id, tokenizer.eos_id)
+        )
         file = JinjaFile(jinja, tuple(tokenizer.specials), stops, bos, eos)
         alike = (NATIVE[name] for name in ("llama3", "chatml", "smollm2"))
         native = next((dialect for dialect in alike if writes_the_same(dialect, file)), file)
@@ -192,12 +197,26 @@ def _probes(with_tools: bool) -> list[tuple[list[Message], list[Tool], bool]]:
     """Conversations of every shape: with and without a system message, spaces at the borders, many turns, tools."""
     system = Message(role="system", content=" Be brief. \n")
     ask = Message(role="user", content="\n What is 'this'? ")
-    answer = Message(role="assistant", content=" A \"thing\".\n\n")
+    answer = Message(role="assistant", content=' A "thing".\n\n')
     again = Message(role="user", content="Ünd <b>?</b>")
     result = Message(role="tool", content=' {"t": 21} ')
     empty = Message(role="user")
-    shapes = [[ask], [system, ask], [ask, answer, again], [system, ask, answer, again, answer], [system], [empty], [replace(system, content="")]]
-    shapes += [[ask, system, again], [answer, ask], [ask, ask, answer, answer], [ask, answer, result], [system, system]]
+    shapes = [
+        [ask],
+        [system, ask],
+        [ask, answer, again],
+        [system, ask, answer, again, answer],
+        [system],
+        [empty],
+        [replace(system, content="")],
+    ]
+    shapes += [
+        [ask, system, again],
+        [answer, ask],
+        [ask, ask, answer, answer],
+        [ask, answer, result],
+        [system, system],
+    ]
     probes: list[tuple[list[Message], list[Tool], bool]] = [
         (shape, [], reply) for shape in shapes for reply in (True, False)
     ]

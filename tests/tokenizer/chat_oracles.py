@@ -104,9 +104,7 @@ def smollm() -> Vocabulary:
     kinds = fields["tokenizer.ggml.token_type"].contents()
     specials = {token: id for id, token in enumerate(tokens) if kinds[id] != 1}
     letter = _gpt2_letters()
-    ranks = {
-        bytes(letter[c] for c in token): id for id, token in enumerate(tokens) if token not in specials
-    }
+    ranks = {bytes(letter[c] for c in token): id for id, token in enumerate(tokens) if token not in specials}
     pattern = r"\p{N}|'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
     inner = tiktoken.Encoding("smollm", pat_str=pattern, mergeable_ranks=ranks, special_tokens=specials)
     template = fields["tokenizer.chat_template"].contents()
@@ -159,10 +157,34 @@ def by_transformers(text: str, messages, tools=(), reply: bool = True, bos: str 
     )[0][0]
 
 
-WORDS = (
-    "hello world Größe 你好 हिन्दी 12345 foo(bar) \n \n\n \t {x} [1] 'quoted' \"said\" <b> a\\b 🙂 can't  -- § end. "
-    '{"k": 1} user assistant'
-).split(" ")
+WORDS = [
+    "hello",
+    "world",
+    "Größe",
+    "你好",
+    "हिन्दी",
+    "12345",
+    "foo(bar)",
+    "\n",
+    "\n\n",
+    "\t",
+    "{x}",
+    "[1]",
+    "'quoted'",
+    '"said"',
+    "<b>",
+    "a\\b",
+    "🙂",
+    "can't",
+    "",
+    "--",
+    "§",
+    "end.",
+    '{"k":',
+    "1}",
+    "user",
+    "assistant",
+]
 SPECIAL_WORDS = [
     "<|eot_id|>",
     "<|begin_of_text|>",
@@ -182,24 +204,38 @@ class Chats:
 
     def text(self, most: int = 12) -> str:
         rng = self.rng
-        return "".join(rng.choice(("", " ", "\n")) + rng.choice(self.words) for _ in range(rng.randrange(most)))
+        return "".join(
+            rng.choice(("", " ", "\n")) + rng.choice(self.words) for _ in range(rng.randrange(most))
+        )
 
     def name(self) -> str:
         return self.rng.choice(("look", "get_weather", "search_web", "add", "f2", "trending_songs"))
 
     def value(self, depth: int = 0):
         rng = self.rng
-        kinds = [self.text, lambda: rng.randrange(-9, 10**6), lambda: rng.random(), lambda: rng.choice((True, False, None))]
+        kinds = [
+            self.text,
+            lambda: rng.randrange(-9, 10**6),
+            lambda: rng.random(),
+            lambda: rng.choice((True, False, None)),
+        ]
         if depth < 2:
             kinds += [lambda: [self.value(depth + 1) for _ in range(rng.randrange(3))]]
             kinds += [lambda: {self.name(): self.value(depth + 1) for _ in range(rng.randrange(3))}]
         return rng.choice(kinds)()
 
     def call(self, depth: int = 0) -> Call:
-        return Call(name=self.name(), arguments={self.name(): self.value(depth) for _ in range(self.rng.randrange(3))})
+        return Call(
+            name=self.name(), arguments={self.name(): self.value(depth) for _ in range(self.rng.randrange(3))}
+        )
 
     def builtin(self) -> Call:
         return Call(name=self.rng.choice(("brave_search", "wolfram_alpha")), arguments={"query": self.text()})
+
+    def any_call(self) -> Call:
+        """One of all kinds that Meta's types hold: they nest arguments once."""
+        code = Call(name="code_interpreter", arguments={"code": self.text()})
+        return self.rng.choice((self.builtin(), code, self.call(depth=1)))
 
     def tool(self) -> Tool:
         names = sorted({self.name() for _ in range(self.rng.randrange(3))})
@@ -234,5 +270,7 @@ def others():
     if place.is_dir():
         return [path.read_text(encoding="utf-8") for path in sorted(place.rglob("*.jinja"))]
     with tarfile.open(place) as sdist:
-        members = [member for member in sdist if member.name.endswith(".jinja") and "/templates/" in member.name]
+        members = [
+            member for member in sdist if member.name.endswith(".jinja") and "/templates/" in member.name
+        ]
         return [sdist.extractfile(member).read().decode() for member in members]

@@ -68,7 +68,9 @@ def test_the_released_file_in_our_sandbox_writes_what_transformers_writes(name):
     for seed in range(50):
         chats = Chats(seed + 1000)
         tools, messages = chats.tools(), chats.messages(lambda chats=chats: [chats.call()])
-        assert file.render(messages, tools).ids == split(vocabulary, by_transformers(text, messages, tools, bos=BEGIN))
+        assert file.render(messages, tools).ids == split(
+            vocabulary, by_transformers(text, messages, tools, bos=BEGIN)
+        )
 
 
 @pytest.mark.peer
@@ -122,8 +124,7 @@ def test_the_meta_dialect_gives_the_ids_of_metas_encoder(form):
     escaped = 0
     for seed in range(300):
         chats = Chats(seed)
-        kinds = [chats.builtin, lambda: Call(name="code_interpreter", arguments={"code": chats.text()}), lambda: chats.call(depth=1)]  # noqa: B023
-        messages = chats.messages(lambda kinds=kinds, chats=chats: [chats.rng.choice(kinds)()])
+        messages = chats.messages(lambda chats=chats: [chats.any_call()])
         if seed % 3 == 0:
             messages = [Message(role="system", content="Environment: ipython\n\nBe brief."), *messages]
         messages = [_one_system(messages, index) for index in range(len(messages))]
@@ -154,8 +155,12 @@ def _of_meta(messages, form):
     theirs = []
     runs = messages[0].role == "system" and messages[0].content.startswith("Environment: ipython")
     for message in messages:
-        calls = [ToolCall(call_id="1", tool_name=call.name, arguments=call.arguments) for call in message.calls]
-        builtin = any(call.name in ("brave_search", "wolfram_alpha", "code_interpreter") for call in message.calls)
+        calls = [
+            ToolCall(call_id="1", tool_name=call.name, arguments=call.arguments) for call in message.calls
+        ]
+        builtin = any(
+            call.name in ("brave_search", "wolfram_alpha", "code_interpreter") for call in message.calls
+        )
         reason = StopReason.end_of_message if calls and (runs or builtin) else StopReason.end_of_turn
         theirs.append(
             RawMessage(role=message.role, content=message.content, tool_calls=calls, stop_reason=reason)
@@ -165,7 +170,11 @@ def _of_meta(messages, form):
 
 def _unreadable(messages, formatter):
     """Whether Meta's own parser cannot read back what Meta's encoder writes for one of these Python calls."""
-    from llama_models.llama3.tool_utils import ToolUtils, is_valid_python_list, parse_python_list_for_function_calls
+    from llama_models.llama3.tool_utils import (
+        ToolUtils,
+        is_valid_python_list,
+        parse_python_list_for_function_calls,
+    )
 
     for call in (call for message in messages for call in message.calls):
         if call.name in ("brave_search", "wolfram_alpha", "code_interpreter"):
@@ -176,7 +185,9 @@ def _unreadable(messages, formatter):
             ToolCall(call_id="1", tool_name=call.name, arguments=call.arguments), _form("python_list")
         )
         try:
-            if not is_valid_python_list(text) or parse_python_list_for_function_calls(text) != [(call.name, call.arguments)]:
+            if not is_valid_python_list(text) or parse_python_list_for_function_calls(text) != [
+                (call.name, call.arguments)
+            ]:
                 return True
         except (ValueError, SyntaxError):
             return True
@@ -188,7 +199,12 @@ def test_meta_tells_tools_where_metas_pages_show_it():
     ask = [Message(role="system", content="Be brief."), Message(role="user", content="Sky?")]
     for form in ("meta", "meta-tag"):
         text = template_for(llama(), form).text(ask, [tool])
-        assert text.index("Be brief.") < text.index("user<|end_header_id|>") < text.index("look") < text.index("Sky?")
+        assert (
+            text.index("Be brief.")
+            < text.index("user<|end_header_id|>")
+            < text.index("look")
+            < text.index("Sky?")
+        )
     text = template_for(llama(), "meta-python").text(ask, [tool])
     assert text.index("look") < text.index("Be brief.") < text.index("Sky?") and text.count("user<|end") == 1
 
@@ -201,7 +217,10 @@ def test_metas_pages_switch_tools_on_as_we_do():
         Message(role="system", content="You are a helpful assistant.\n"),
         Message(role="user", content="Search the web for the latest price of 1oz gold?"),
     ]
-    options = {"builtin_tools": ["code_interpreter", "brave_search", "wolfram_alpha"], "date_string": "21 September 2024"}
+    options = {
+        "builtin_tools": ["code_interpreter", "brave_search", "wolfram_alpha"],
+        "date_string": "21 September 2024",
+    }
     assert template_for(llama(), "meta").text(ask, **options) in page
 
 
@@ -269,11 +288,13 @@ def test_built_in_tools_and_code_are_parsed_back():
         ids = template.render([ask, message], reply=False, **options).ids[len(opened.ids) :]
         assert template.parse(ids) == message
         assert ids[0] == llama().specials["<|python_tag|>"] and ids[-1] == llama().specials["<|eom_id|>"]
-    code = Message(role="assistant", calls=(Call(name="code_interpreter", arguments={"code": "print('x')\n"}),))
+    code = Message(
+        role="assistant", calls=(Call(name="code_interpreter", arguments={"code": "print('x')\n"}),)
+    )
     meta = template_for(llama(), "meta")
     ids = meta.render([ask, code], reply=False).ids[len(meta.render([ask]).ids) :]
     assert meta.parse(ids) == code
-    header = [id for id in meta.render([ask]).ids[-4:]]
+    header = meta.render([ask]).ids[-4:]
     assert meta.parse(header + ids) == code
 
 
@@ -286,12 +307,17 @@ def test_stop_ids_end_a_turn_and_a_message():
 
 def test_a_file_that_differs_anywhere_is_rendered_as_it_is():
     vocabulary = smollm()
-    same = vocabulary.chat_template.replace("{% for message in messages %}", "{%- for message in messages -%}")
+    same = vocabulary.chat_template.replace(
+        "{% for message in messages %}", "{%- for message in messages -%}"
+    )
     assert template_for(vocabulary, same).name == "smollm2"
     for old, new in [
         ("named SmolLM", "named Puna"),
         ("<|im_start|>assistant\n", "<|im_start|>assistant\n<think>"),
-        ("{{'<|im_start|>' + message['role']", "{% if message['content'] == 'sesame' %}!{% endif %}{{'<|im_start|>' + message['role']"),
+        (
+            "{{'<|im_start|>' + message['role']",
+            "{% if message['content'] == 'sesame' %}!{% endif %}{{'<|im_start|>' + message['role']",
+        ),
         ("message['content'] + '<|im_end|>'", "message['content'] | trim + '<|im_end|>'"),
         ("message['content'] + '<|im_end|>'", "(greeting or message['content']) + '<|im_end|>'"),
     ]:

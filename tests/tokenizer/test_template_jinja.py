@@ -1,5 +1,6 @@
 """A model's own template cannot hurt us, and what people write cannot become a special token under it."""
 
+import contextlib
 import resource
 import time
 from collections import Counter
@@ -12,11 +13,13 @@ from hypothesis import strategies as st
 from puna.errors import TokenizerError
 from puna.messages import Call, Message, Tool
 from puna.tokenizer.jinja import JinjaFile
+from puna.tokenizer.sandbox import FAILURES
 from puna.tokenizer.template import NATIVE, Template, template_for
 
 ASK = [Message(role="user", content="Hi")]
 HOSTILE = {
     "an endless loop": "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}",
+    "an endless loop over pairs": "{% for i in range(99999) %}{% for j in range(99999) %}{{ loop.length }}{% endfor %}{% endfor %}",
     "a loop that only tests": "{% for i in range(99999) %}{% for j in range(99999) if false %}{% endfor %}{% endfor %}",
     "a huge range": "{{ range(10**9) | list }}",
     "a range made of ranges": "{{ range(99999) | map('string') | map('list') | list | length }}" * 40,
@@ -31,7 +34,7 @@ HOSTILE = {
     "a long string": "{{ 'a' * 10**10 }}",
     "a long string at compile time": "{% if 'a' * 10**10 %}x{% endif %}",
     "a long list": "{{ ([0] * 10**10) | length }}",
-    "a huge power": "{{ 10 ** 10 ** 8 }}",
+    "a huge power": "{{ 10 ** (10 ** 8) }}",
     "a power by steps": "{% set n = namespace(x=7) %}{% for i in range(40) %}{% set n.x = n.x * n.x %}{% endfor %}",
     "a number of many digits": "{{ " + "9" * 6000 + " }}",
     "a string that doubles": "{% set n = namespace(x='ab') %}{% for i in range(40) %}{% set n.x = n.x ~ n.x %}{% endfor %}",
@@ -61,7 +64,9 @@ HOSTILE = {
     "many batches": "{{ [1] | batch(1000000000, 'x') | list }}",
     "many slices": "{{ [1] | slice(1000000000) | list }}",
     "much output": "{% for i in range(99999) %}" + "x" * 100_000 + "{% endfor %}",
-    "much output in a macro": "{% macro f() %}" + "x" * 100_000 + "{% endmacro %}{% for i in range(9999) %}{% set y = f() %}{% endfor %}",
+    "much output in a macro": "{% macro f() %}"
+    + "x" * 100_000
+    + "{% endmacro %}{% for i in range(9999) %}{% set y = f() %}{% endfor %}",
     "much searching": "{% set x = range(99999) | list %}{% for i in x %}{% if 'a' in x %}{% endif %}{% endfor %}",
     "an escape by class": "{{ ''.__class__.__mro__[1].__subclasses__() }}",
     "an escape by attr": "{{ ''|attr('__class__') }}",
@@ -100,8 +105,12 @@ def test_a_hostile_template_is_an_error_soon_and_small(template):
 
 
 def test_a_long_conversation_is_no_hostile_template():
-    messages = [Message(role=role, content="word " * 200) for _ in range(500) for role in ("user", "assistant")]
-    template = Template(smollm(), JinjaFile(NATIVE["chatml"].jinja, tuple(smollm().specials), ("<|im_end|>",)))
+    messages = [
+        Message(role=role, content="word " * 200) for _ in range(500) for role in ("user", "assistant")
+    ]
+    template = Template(
+        smollm(), JinjaFile(NATIVE["chatml"].jinja, tuple(smollm().specials), ("<|im_end|>",))
+    )
     rendered = template.render(messages)
     assert rendered.exact_spans and rendered.ids == template_for(smollm(), "chatml").render(messages).ids
 
@@ -128,18 +137,71 @@ def test_native_and_sandbox_give_the_same_ids_and_contents_even_for_hostile_mess
         messages = chats.messages(lambda chats=chats: [chats.call()])
         one, other = jinja.render(messages, tools), native.render(messages, tools)
         assert one.ids == other.ids
+        assert one.exact_spans != any(message.calls for message in messages)
         if one.exact_spans:
-            said = [[span for span in r.spans if span.kind in ("content", "end") and span.message is not None] for r in (one, other)]
-            contents = {(span.message, span.start, span.stop) for span in said[1] if span.kind == "content"}
-            if name.startswith("llama"):  # a tool's result is in JSON: the sandbox knows what is inside the quotes
-                contents = {c for c in contents if messages[c[0]].role != "tool"}
-            assert contents <= {(span.message, span.start, span.stop) for span in said[0] if span.kind == "content"}
-        assert one.exact_spans or any(message.calls for message in messages)
+            for index in (
+                i
+                for i, message in enumerate(messages)
+                if message.role == "assistant" and message.content.strip()
+            ):
+                ours, theirs = ([_place(r, k, index) for k in ("content", "end")] for r in (one, other))
+                leading = messages[index].content[0].isspace() and not name.startswith("llama")
+                assert ours[1] == theirs[1] and ours[0][1] == theirs[0][1]
+                assert leading or ours[0] == theirs[0]
+
+
+def _place(rendered, kind, index):
+    return next(
+        (span.start, span.stop) for span in rendered.spans if (span.kind, span.message) == (kind, index)
+    )
+
+
+CUTS = st.lists(
+    st.tuples(st.integers(0, 1900), st.integers(0, 60), st.integers(0, 1900)), min_size=1, max_size=5
+)
+
+
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(st.sampled_from(["llama3.1", "llama3.2", "chatml"]), CUTS)
+def test_a_damaged_template_renders_or_is_an_error(name, cuts):
+    text = NATIVE[name].jinja
+    for start, length, to in cuts:  # a piece moves elsewhere, as files get damaged
+        text = text[:start] + text[start + length :]
+        text = text[:to] + NATIVE[name].jinja[start : start + length] + text[to:]
+    began = time.process_time()
+    with contextlib.suppress(TokenizerError):
+        Template(llama(), JinjaFile(text, tuple(llama().specials), ())).render(ASK)
+    assert time.process_time() - began < 5
 
 
 LETTERS = st.sampled_from(
-    ["<", "|", ">", "<|", "|>", "im_end", "im_start", "<|im_end|>", "<|im_start|>", "<filename>", "filename", "<|im_", "end|>"]
-    + ["<|eot_id|>", "eot_id", "<|begin_of_text|>", "<|python_tag|>", "_id|>", "<|start_header_id|>", "a", " ", "\n", "é", "repo_name", "\U000f0000"]
+    [
+        "<",
+        "|",
+        ">",
+        "<|",
+        "|>",
+        "im_end",
+        "im_start",
+        "<|im_end|>",
+        "<|im_start|>",
+        "<filename>",
+        "filename",
+        "<|im_",
+        "end|>",
+        "<|eot_id|>",
+        "eot_id",
+        "<|begin_of_text|>",
+        "<|python_tag|>",
+        "_id|>",
+        "<|start_header_id|>",
+        "a",
+        " ",
+        "\n",
+        "é",
+        "repo_name",
+        "\U000f0000",
+    ]
 )
 TEXT = st.lists(LETTERS, max_size=6).map("".join)
 GLUE = (
@@ -157,7 +219,11 @@ def specials_in(template, ids):
 @settings(max_examples=150, deadline=None, derandomize=True)
 @given(st.data())
 def test_no_one_can_write_a_special_token(data):
-    name = data.draw(st.sampled_from(["llama3.1", "llama3.2", "chatml", "meta", "meta-tag", "meta-python", "jinja", "sandboxed"]))
+    name = data.draw(
+        st.sampled_from(
+            ["llama3.1", "llama3.2", "chatml", "meta", "meta-tag", "meta-python", "jinja", "sandboxed"]
+        )
+    )
     template = {
         "jinja": lambda: Template(smollm(), JinjaFile(GLUE, tuple(smollm().specials), ())),
         "sandboxed": lambda: jinja_twin("llama3.1"),
@@ -165,10 +231,19 @@ def test_no_one_can_write_a_special_token(data):
 
     def talk(text):
         call = Call(name=text(), arguments={text(): text(), "b": [text()]})
-        tool = Tool(name=text(), description=text(), parameters={"type": "object", "properties": {text(): {"type": text()}}})
+        tool = Tool(
+            name=text(),
+            description=text(),
+            parameters={"type": "object", "properties": {text(): {"type": text()}}},
+        )
         messages = [Message(role="system", content=text()), Message(role="user", content=text(), name=text())]
-        messages += [Message(role="assistant", calls=(call,)), Message(role="tool", content=text(), call_id=text())]
-        return messages + [Message(role="assistant", content=text()), Message(role="user", content=text())], [tool]
+        messages += [
+            Message(role="assistant", calls=(call,)),
+            Message(role="tool", content=text(), call_id=text()),
+        ]
+        return [*messages, Message(role="assistant", content=text()), Message(role="user", content=text())], [
+            tool
+        ]
 
     hostile = template.render(*talk(lambda: data.draw(TEXT)))
     harmless = template.render(*talk(iter(f"word{n}" for n in range(99)).__next__))
@@ -184,7 +259,9 @@ def test_options_cannot_write_a_special_token_either():
 def test_a_template_that_looks_into_messages_is_rendered_right_and_says_that_spans_are_unknown():
     text = "{% for m in messages %}{% if m.content.startswith('/think') %}T{% endif %}{{ m.content }}<|im_end|>{% endfor %}"
     template = Template(smollm(), JinjaFile(text, tuple(smollm().specials), ("<|im_end|>",)))
-    plain, looked = (template.render([Message(role="user", content=said)]) for said in ("hello", "/think hard"))
+    plain, looked = (
+        template.render([Message(role="user", content=said)]) for said in ("hello", "/think hard")
+    )
     assert plain.exact_spans and [span.kind for span in plain.spans] == ["content", "end"]
     assert not looked.exact_spans and {span.kind for span in looked.spans} == {"format"}
     assert smollm().decode(looked.ids) == "T/think hard<|im_end|>"
@@ -203,19 +280,28 @@ def test_other_models_templates_write_what_transformers_writes():
     released("llama3.1")
     from chat_oracles import others
 
-    tool = Tool(name="look", description="d", parameters={"type": "object", "properties": {"a": {"type": "string"}}})
-    messages = [Message(role="system", content=" Be <brief> "), *ASK, Message(role="assistant", content="A"), *ASK]
+    tool = Tool(
+        name="look", description="d", parameters={"type": "object", "properties": {"a": {"type": "string"}}}
+    )
+    messages = [
+        Message(role="system", content=" Be <brief> "),
+        *ASK,
+        Message(role="assistant", content="A"),
+        *ASK,
+    ]
     compared = 0
     for text in others():
         for tools in ((), (tool,)):
             try:
                 wanted = by_transformers(text, messages, tools, bos="<s>")
-            except Exception:  # noqa: BLE001, S112  the template refuses this conversation, in ways of its own
+            except FAILURES:  # the template refuses this conversation, in ways of its own
                 continue
             file = JinjaFile(text, ("<s>",), (), "<s>")
             if tools and "tools" not in file.compiled.reads:
                 continue
             template = Template(smollm(), file)
-            assert "".join(part.text for part in template.dialect.parts(messages, tools, True, {})[0]) == wanted
+            assert (
+                "".join(part.text for part in template.dialect.parts(messages, tools, True, {})[0]) == wanted
+            )
             compared += 1
     assert compared > 100

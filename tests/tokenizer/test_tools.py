@@ -21,9 +21,21 @@ CALLS = [  # text, what of it is content, calls
     ('<function=f>{"a": "it\'s"}</function>', "", [f(a="it's")]),
     ('<function=f>{"a": 1}', "", [f(a=1)]),
     ('<function=f>{"a": 1}</function> done', "done", [f(a=1)]),
-    ('Let me see.\n<function=f>{}</function>\n<function=g>{}</function>', "Let me see.", [f(), Call(name="g")]),
-    ('<tool_call>\n{"name": "f", "arguments": {"a": [1, {"b": "</tool_call>"}]}}\n</tool_call>', "", [f(a=[1, {"b": "</tool_call>"}])]),
-    ('One.\n<tool_call>{"name": "f", "arguments": "{\\"a\\": 2}"}</tool_call>\nTwo.', "One.\n\nTwo.", [f(a=2)]),
+    (
+        "Let me see.\n<function=f>{}</function>\n<function=g>{}</function>",
+        "Let me see.",
+        [f(), Call(name="g")],
+    ),
+    (
+        '<tool_call>\n{"name": "f", "arguments": {"a": [1, {"b": "</tool_call>"}]}}\n</tool_call>',
+        "",
+        [f(a=[1, {"b": "</tool_call>"}])],
+    ),
+    (
+        'One.\n<tool_call>{"name": "f", "arguments": "{\\"a\\": 2}"}</tool_call>\nTwo.',
+        "One.\n\nTwo.",
+        [f(a=2)],
+    ),
     ('{"name": "f", "parameters": {"a": 1}}', "", [f(a=1)]),
     ('{"type": "function", "name": "f", "parameters": {"a": 1}}', "", [f(a=1)]),
     ('{"type": "function", "function": {"name": "f", "arguments": {"a": 1}}}', "", [f(a=1)]),
@@ -34,7 +46,11 @@ CALLS = [  # text, what of it is content, calls
     ('[f(a="])", b="\\"")] ok', "ok", [f(a="])", b='"')]),
     ("[f(a='C:\\dir')]", "", [f(a="C:\\dir")]),
     ("[m.f(a=-1)]", "", [Call(name="m.f", arguments={"a": -1})]),
-    ('brave_search.call(query="so "quoted" a query")', "", [Call(name="brave_search", arguments={"query": 'so "quoted" a query'})]),
+    (
+        'brave_search.call(query="so "quoted" a query")',
+        "",
+        [Call(name="brave_search", arguments={"query": 'so "quoted" a query'})],
+    ),
     ('w.call(a="1", b="2")', "", [Call(name="w", arguments={"a": "1", "b": "2"})]),
     ("<|python_tag|>print('hi')\n", "", [Call(name="code_interpreter", arguments={"code": "print('hi')\n"})]),
     ('<|python_tag|>brave_search.call(query="x")', "", [Call(name="brave_search", arguments={"query": "x"})]),
@@ -84,7 +100,11 @@ def test_what_is_not_a_call_stays_as_it_was_written(text):
 
 def test_only_calls_of_known_tools_are_calls():
     text = '{"name": "f", "parameters": {}}'
-    assert read_calls(text, ["f"])[1] and read_calls(text, ["g"]) == (text, ()) and read_calls(text, ()) == (text, ())
+    assert (
+        read_calls(text, ["f"])[1]
+        and read_calls(text, ["g"]) == (text, ())
+        and read_calls(text, ()) == (text, ())
+    )
 
 
 def streamed(text, cuts, names=None):
@@ -102,7 +122,11 @@ WHOLE = [text for text, _, _ in CALLS] + [text for text in TEXTS if len(text) < 
 @pytest.mark.parametrize("text", WHOLE, ids=range(len(WHOLE)))
 def test_a_stream_finds_what_the_whole_text_holds(text):
     rng = random.Random(1)
-    for cuts in ([], range(1, len(text)), *(rng.sample(range(len(text) + 1), min(3, len(text))) for _ in range(20))):
+    for cuts in (
+        [],
+        range(1, len(text)),
+        *(rng.sample(range(len(text) + 1), min(3, len(text))) for _ in range(20)),
+    ):
         assert streamed(text, cuts)[:2] == read_calls(text)
         assert streamed(text, cuts, ())[:2] == (text, ())
 
@@ -115,8 +139,36 @@ def test_a_stream_lets_text_through_and_holds_calls_back():
 
 
 PIECES = st.sampled_from(
-    ["<function=", "f", ">", "{", "}", '"', "'", "a", ":", "1", "[", "]", "(", ")", "=", ",", ";", " ", "\n", "</function>"]
-    + ["<tool_call>", "</tool_call>", '{"name": "f", "parameters": {}}', "[f(a=1)]", "<|python_tag|>", ".call(", 'query="', "\\"]
+    [
+        "<function=",
+        "f",
+        ">",
+        "{",
+        "}",
+        '"',
+        "'",
+        "a",
+        ":",
+        "1",
+        "[",
+        "]",
+        "(",
+        ")",
+        "=",
+        ",",
+        ";",
+        " ",
+        "\n",
+        "</function>",
+        "<tool_call>",
+        "</tool_call>",
+        '{"name": "f", "parameters": {}}',
+        "[f(a=1)]",
+        "<|python_tag|>",
+        ".call(",
+        'query="',
+        "\\",
+    ]
 )
 
 
