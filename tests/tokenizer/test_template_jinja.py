@@ -59,6 +59,8 @@ HOSTILE = {
     "a padded method": "{{ 'a'.ljust(1000000000) }}",
     "a deep indent": "{{ ('\\n' * 10000) | indent(1000000) }}",
     "a deep JSON": "{{ messages | tojson(indent=1000000000) }}",
+    "long separators": "{{ range(20000) | list | tojson(separators=('x' * 1000000, ':')) }}",
+    "a date of great width": "{{ strftime_now('%1000000000Y' * 100000) }}",
     "many tabs": "{{ ('\\t' * 10000).expandtabs(1000000000) }}",
     "a fine rounding": "{{ 5 | round(-1000000000) }}",
     "many batches": "{{ [1] | batch(1000000000, 'x') | list }}",
