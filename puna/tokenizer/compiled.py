@@ -100,26 +100,23 @@ class _Metering(NodeTransformer):
         self.branches = 0
         self.refusals: set[int] = set()  # branches that only raise an exception: a probe need not reach them
 
-    def _body(self, statements: list[nodes.Node]) -> list[nodes.Node]:
+    def _body(self, statements: list[nodes.Node], line: int) -> list[nodes.Node]:
         """The statements, after one that pays for a turn and marks the branch as reached."""
-        if not statements:
-            return statements
         units = 1 + sum(map(_weight, statements))
         if any(_refuses(statement) for statement in statements):
             self.refusals.add(self.branches)
         paying = nodes.ExprStmt(self._paid(nodes.Const(True), units))
-        return [paying.set_lineno(statements[0].lineno), *statements]
+        return [paying.set_lineno(line), *statements]
 
     def _paid(self, node: nodes.Expr, units: float) -> nodes.Expr:
         self.branches += 1
         return _filtered(node, "(pay)", nodes.Const(units), nodes.Const(self.branches - 1))
 
     def generic_visit(self, node: nodes.Node, *args: Any, **kwargs: Any) -> nodes.Node:
-        for field in ("body", "else_"):
-            if isinstance(node, (nodes.For, nodes.If, nodes.Macro, nodes.CallBlock)) and getattr(
-                node, field, None
-            ):
-                setattr(node, field, self._body(getattr(node, field)))
+        if isinstance(node, (nodes.For, nodes.If, nodes.Macro, nodes.CallBlock)):
+            node.body = self._body(node.body, node.lineno)
+        if isinstance(node, (nodes.For, nodes.If)) and node.else_:
+            node.else_ = self._body(node.else_, node.lineno)
         super().generic_visit(node, *args, **kwargs)
         if isinstance(node, nodes.For) and node.test:
             node.test = nodes.And(_filtered(nodes.Const(True), "(pay)", nodes.Const(1)), node.test)

@@ -9,7 +9,8 @@ not believed.
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import Any
 
 from puna.errors import TokenizerError, need
@@ -28,7 +29,29 @@ PATIENCE = (
 )
 OWN = frozenset(("bos_token", "eos_token"))  # the values that the vocabulary gives
 SHAPE = frozenset(  # strings that templates look for in messages and tools
-    ["role", "content", "tool_calls", "tool_call_id", "id", "type", "function", "name", "arguments", "parameters", "description", "properties", "required", "items", "enum", "object", "string", "user", "assistant", "system", "tool"]
+    [
+        "role",
+        "content",
+        "tool_calls",
+        "tool_call_id",
+        "id",
+        "type",
+        "function",
+        "name",
+        "arguments",
+        "parameters",
+        "description",
+        "properties",
+        "required",
+        "items",
+        "enum",
+        "object",
+        "string",
+        "user",
+        "assistant",
+        "system",
+        "tool",
+    ]
 )
 Values = dict[str, Any]
 
@@ -162,13 +185,18 @@ class JinjaFile:
                 yield Part(like.kind, piece.replace(barrier.mark, ""), like.message, special=number % 2 == 1)
 
     def _with_ends(self, parts: list[Part]) -> list[Part]:
-        """A stopping token right after a content ends its message."""
-        return [
-            Part("end", part.text, before.message, special=True)
-            if before is not None and before.kind == "content" and part.special and part.text in self.stops
-            else part
-            for before, part in zip([None, *parts], parts, strict=False)
-        ]
+        """A stopping token after a content ends its message; the white space between them is said too."""
+        for at, part in enumerate(parts):
+            if not part.special or part.text not in self.stops:
+                continue
+            after = at - 2 if at > 1 and not parts[at - 1].text.strip() else at - 1
+            if after >= 0 and parts[after].kind == "content":
+                said = parts[after].message
+                parts[after + 1 : at] = [
+                    replace(space, kind="content", message=said) for space in parts[after + 1 : at]
+                ]
+                parts[at] = replace(part, kind="end", message=said)
+        return parts
 
 
 class Barrier:
@@ -211,7 +239,7 @@ class Barrier:
         starts = [found.start() for found in self._anywhere.finditer(text)]
         if starts:
             cuts = [0, *(start + 1 for start in starts), len(text)]
-            text = self.mark.join(text[a:b] for a, b in zip(cuts, cuts[1:], strict=False))
+            text = self.mark.join(text[a:b] for a, b in pairwise(cuts))
         return _bordered(text, self.mark, self.mark) if at_borders else text
 
 

@@ -8,6 +8,7 @@ with <|eom_id|> where the assistant will go on after a tool has answered. Tool r
 
 import datetime
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -24,6 +25,7 @@ RELEASED = "26 Jul 2024"  # the day that the files of 3.1 and 3.3 call today
 MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"]
 SEARCHES = ("brave_search", "wolfram_alpha", "photogen")  # built-in tools that take one query
 CUTOFF = "Cutting Knowledge Date: December 2023\n"
+UNQUOTABLE = re.compile('["\\\\\n\r\0\ud800-\udfff]')  # what cannot stand as it is in a Python string
 CallFormat = Literal["json", "function_tag", "python_list"]
 
 IN_USER = (
@@ -273,7 +275,7 @@ def _python(value: Any) -> str:
     """A value as Meta's encoder writes it, where Python reads that back; as Python's own literal otherwise."""
     if isinstance(value, str):
         plain = f'"{value}"'
-        return plain if value.isprintable() and not set(value) & {'"', "\\"} else repr(value)
+        return repr(value) if UNQUOTABLE.search(value) else plain
     if isinstance(value, list):
         return f"[{', '.join(map(_python, value))}]"
     if isinstance(value, dict):

@@ -35,17 +35,116 @@ STATEMENTS = (
     nodes.Assign, nodes.AssignBlock, nodes.ExprStmt, nodes.Break, nodes.Continue, nodes.Scope,
 )  # fmt: skip
 FILTERS = frozenset(
-    ["abs", "batch", "capitalize", "center", "count", "d", "default", "dictsort", "e", "escape", "first", "float", "format", "groupby", "indent", "int", "items", "join", "last", "length", "list", "lower", "map", "max", "min", "reject", "rejectattr", "replace", "reverse", "round", "safe", "select", "selectattr", "slice", "sort", "string", "title", "tojson", "trim", "truncate", "unique", "upper", "wordcount"]
+    [
+        "abs",
+        "batch",
+        "capitalize",
+        "center",
+        "count",
+        "d",
+        "default",
+        "dictsort",
+        "e",
+        "escape",
+        "first",
+        "float",
+        "format",
+        "groupby",
+        "indent",
+        "int",
+        "items",
+        "join",
+        "last",
+        "length",
+        "list",
+        "lower",
+        "map",
+        "max",
+        "min",
+        "reject",
+        "rejectattr",
+        "replace",
+        "reverse",
+        "round",
+        "safe",
+        "select",
+        "selectattr",
+        "slice",
+        "sort",
+        "string",
+        "title",
+        "tojson",
+        "trim",
+        "truncate",
+        "unique",
+        "upper",
+        "wordcount",
+    ]
 )
 METHODS = {
     str: frozenset(
-        ["capitalize", "casefold", "center", "count", "endswith", "find", "format", "index", "isalnum", "isalpha", "isascii", "isdecimal", "isdigit", "islower", "isnumeric", "isspace", "istitle", "isupper", "join", "ljust", "lower", "lstrip", "partition", "removeprefix", "removesuffix", "replace", "rfind", "rindex", "rjust", "rpartition", "rsplit", "rstrip", "split", "splitlines", "startswith", "strip", "swapcase", "title", "upper", "zfill"]
+        [
+            "capitalize",
+            "casefold",
+            "center",
+            "count",
+            "endswith",
+            "find",
+            "format",
+            "index",
+            "isalnum",
+            "isalpha",
+            "isascii",
+            "isdecimal",
+            "isdigit",
+            "islower",
+            "isnumeric",
+            "isspace",
+            "istitle",
+            "isupper",
+            "join",
+            "ljust",
+            "lower",
+            "lstrip",
+            "partition",
+            "removeprefix",
+            "removesuffix",
+            "replace",
+            "rfind",
+            "rindex",
+            "rjust",
+            "rpartition",
+            "rsplit",
+            "rstrip",
+            "split",
+            "splitlines",
+            "startswith",
+            "strip",
+            "swapcase",
+            "title",
+            "upper",
+            "zfill",
+        ]
     ),
     dict: frozenset(("copy", "get", "items", "keys", "values")),
     list: frozenset(("copy", "count", "index")),
     tuple: frozenset(("count", "index")),
     LoopContext: frozenset(
-        ["changed", "cycle", "depth", "depth0", "first", "index", "index0", "last", "length", "nextitem", "previtem", "revindex", "revindex0"]
+        [
+            "changed",
+            "cycle",
+            "depth",
+            "depth0",
+            "first",
+            "index",
+            "index0",
+            "last",
+            "length",
+            "nextitem",
+            "previtem",
+            "revindex",
+            "revindex0",
+        ]
     ),
 }
 FAILURES = (  # what evaluating a wrong template may raise
@@ -221,12 +320,11 @@ class Sandbox(ImmutableSandboxedEnvironment):
 
     def _pay_for_filter(self, name: str, value: Any, args: tuple[Any, ...]) -> None:
         weight = self.meter.weigh(value) + sum(map(self.meter.weigh, args))
-        if name in ("batch", "center", "indent", "round", "slice", "tojson", "truncate"):
-            for argument in args:
-                if isinstance(argument, int):
-                    self.meter.pay(abs(argument) * (weight if name in ("indent", "tojson") else 1))
-                elif isinstance(argument, str):
-                    self.meter.pay(len(argument) * weight)
+        if name in ("batch", "center", "round", "slice", "truncate"):
+            self.meter.pay(sum(abs(argument) for argument in args if isinstance(argument, int)))
+        elif name in ("indent", "tojson"):  # for each line or element, as much as the arguments say
+            numbers = sum(abs(argument) for argument in args if isinstance(argument, int))
+            self.meter.pay(weight * (numbers + sum(map(self.meter.weigh, args))))
         elif name == "replace" and len(args) > 1:
             self._pay_for_replace(value, args[0], args[1])
         elif name == "join" and args:
@@ -316,10 +414,11 @@ def _refuse_wide(text: str) -> None:
 
 
 def _raise(message: Any) -> None:
-    raise TokenizerError(f"the chat template refuses this conversation: {message}")
+    raise TokenizerError(f"the chat template refuses this conversation: {str(message)[:500]}")
 
 
 def _now(form: str) -> str:
+    need(len(form) <= 100, "the chat template asks for a date of an odd form", error=Exhausted)
     return datetime.datetime.now().strftime(form)
 
 

@@ -69,8 +69,8 @@ def encode(vocabulary: Vocabulary, parts: Iterable[Part], apart: bool = False) -
     spans: list[Span] = []
     exact = True
     for special, run in groupby(parts, key=lambda part: part.special):
-        pieces = [[part] for part in run] if special or apart else [list(run)]
-        for piece in pieces:
+        together = list(run)
+        for piece in [[part] for part in together] if special or apart else [together]:
             new = [vocabulary.specials[piece[0].text]] if special else vocabulary.encode(_joined(piece))
             lengths = [len(new)] if len(piece) == 1 else _lengths(vocabulary, piece, new)
             if lengths is None:

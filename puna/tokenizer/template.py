@@ -10,8 +10,9 @@ where that is known to write the same, and otherwise rendered as Jinja in a sand
 
 import hashlib
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import takewhile
 from typing import Any
 
 from puna.errors import TokenizerError, need
@@ -39,6 +40,7 @@ KNOWN = {  # sha256 of a template file without the white space around it: the na
     "d82792f95932f1c9cef5c4bd992f171225e3bf8c7b609b4557c9e1ec96be819f": "llama3.2",
     "872be49dbb638044ad01b60388f48d469ff2980e5f0dccdc22ec907db54d0788": "smollm2",
 }
+EXPORTED = ("llama3", "llama3.1", "llama3.2", "meta", "chatml", "smollm2")
 
 
 @dataclass(frozen=True)
@@ -81,10 +83,7 @@ class Template:
 
     def parse(self, ids: Sequence[int], names: Collection[str] | None = None) -> Message:
         """What the assistant wrote. With `names`, only calls of these tools count as calls; () means none does."""
-        written = list(ids)
-        while written and written[-1] in self.stop_ids:
-            written.pop()
-        written = self._without_header(written)
+        written = list(takewhile(lambda id: id not in self.stop_ids, self._without_header(list(ids))))
         special = frozenset(self.vocabulary.specials.values())
         tag = self.vocabulary.specials.get(PYTHON_TAG)
         tagged = tag is not None and tag in written[:1]
@@ -150,12 +149,9 @@ def template_for(tokenizer: Vocabulary, override: str | None = None) -> Template
 
 def _from_file(tokenizer: Vocabulary, jinja: str) -> Template:
     known = KNOWN.get(hashlib.sha256(jinja.strip().encode("utf-8", "surrogatepass")).hexdigest())
-    ours = [
-        name
-        for name in ("llama3", "llama3.1", "llama3.2", "meta")
-        if NATIVE[name].jinja.strip() == jinja.strip()
-    ]
-    native = NATIVE[known or ours[0]] if known or ours else None
+    exported = (name for name in EXPORTED if NATIVE[name].jinja.strip() == jinja.strip())
+    known = known or next(exported, None)
+    native = NATIVE[known] if known else None
     if native is None:
         names = {id: name for name, id in tokenizer.specials.items()}
         stops = tuple(names[id] for id in tokenizer.stop_ids if id in names)
@@ -212,6 +208,7 @@ def _probes(with_tools: bool) -> list[tuple[list[Message], list[Tool], bool]]:
         [system, ask, answer, again, answer],
         [system],
         [empty],
+        [replace(system, content="")],
     ]
     shapes += [
         [ask, system, again],

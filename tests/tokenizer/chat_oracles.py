@@ -157,7 +157,34 @@ def by_transformers(text: str, messages, tools=(), reply: bool = True, bos: str 
     )[0][0]
 
 
-WORDS = ["hello", "world", "Größe", "你好", "हिन्दी", "12345", "foo(bar)", "\n", "\n\n", "\t", "{x}", "[1]", "'quoted'", '"said"', "<b>", "a\\b", "🙂", "can't", "", "--", "§", "end.", '{"k":', "1}", "user", "assistant"]
+WORDS = [
+    "hello",
+    "world",
+    "Größe",
+    "你好",
+    "हिन्दी",
+    "12345",
+    "foo(bar)",
+    "\n",
+    "\n\n",
+    "\t",
+    "{x}",
+    "[1]",
+    "'quoted'",
+    '"said"',
+    "<b>",
+    "a\\b",
+    "🙂",
+    "can't",
+    "",
+    "--",
+    "§",
+    "end.",
+    '{"k":',
+    "1}",
+    "user",
+    "assistant",
+]
 SPECIAL_WORDS = [
     "<|eot_id|>",
     "<|begin_of_text|>",
@@ -205,6 +232,11 @@ class Chats:
     def builtin(self) -> Call:
         return Call(name=self.rng.choice(("brave_search", "wolfram_alpha")), arguments={"query": self.text()})
 
+    def any_call(self) -> Call:
+        """One of all kinds that Meta's types hold: they nest arguments once."""
+        code = Call(name="code_interpreter", arguments={"code": self.text()})
+        return self.rng.choice((self.builtin(), code, self.call(depth=1)))
+
     def tool(self) -> Tool:
         names = sorted({self.name() for _ in range(self.rng.randrange(3))})
         schema = {
@@ -230,3 +262,15 @@ class Chats:
             if rng.random() < 0.8:
                 said.append(Message(role="assistant", content=self.text()))
         return said
+
+
+def others():
+    """Every template in the place of the released ones."""
+    place = Path(os.environ[SDIST])
+    if place.is_dir():
+        return [path.read_text(encoding="utf-8") for path in sorted(place.rglob("*.jinja"))]
+    with tarfile.open(place) as sdist:
+        members = [
+            member for member in sdist if member.name.endswith(".jinja") and "/templates/" in member.name
+        ]
+        return [sdist.extractfile(member).read().decode() for member in members]

@@ -92,7 +92,8 @@ def test_the_jinja_that_we_export_writes_what_we_write(name):
     for seed in range(60):
         chats = Chats(seed + 2000)
         tools = [] if name in ("llama3", "meta") else chats.tools()
-        calls = None if name == "llama3" else lambda chats=chats: [chats.call()]
+        kind = chats.any_call if name == "meta" else chats.call
+        calls = None if name == "llama3" else lambda kind=kind: [kind()]
         options = {"date_string": "05 May 2025"} if name in ("llama3.1", "llama3.2") and seed % 2 else {}
         messages = chats.messages(calls)
         wanted = by_transformers(template.jinja, messages, tools, bool(seed % 2), bos, **options)
@@ -124,12 +125,7 @@ def test_the_meta_dialect_gives_the_ids_of_metas_encoder(form):
     escaped = 0
     for seed in range(300):
         chats = Chats(seed)
-        kinds = [
-            chats.builtin,
-            lambda: Call(name="code_interpreter", arguments={"code": chats.text()}),
-            chats.call,
-        ]
-        messages = chats.messages(lambda kinds=kinds, chats=chats: [chats.rng.choice(kinds)()])
+        messages = chats.messages(lambda chats=chats: [chats.any_call()])
         if seed % 3 == 0:
             messages = [Message(role="system", content="Environment: ipython\n\nBe brief."), *messages]
         messages = [_one_system(messages, index) for index in range(len(messages))]
@@ -261,7 +257,8 @@ def _said(template, rendered, kind, index):
 def test_a_token_that_two_spans_share_belongs_to_the_first():
     rendered = template_for(smollm(), "chatml").render([Message(role="user", content="\n\nHi")], reply=False)
     content = next(span for span in rendered.spans if span.kind == "content")
-    assert smollm().decode(rendered.ids[content.start : content.stop]) == "Hi"
+    assert smollm().decode(rendered.ids[content.start : content.stop]) == "\nHi"
+    assert smollm().decode(rendered.ids[: content.start]).endswith("user\n\n")
 
 
 @pytest.mark.parametrize("name", ["llama3.1", "llama3.2", "meta", "meta-tag", "meta-python", "chatml"])
@@ -298,7 +295,7 @@ def test_built_in_tools_and_code_are_parsed_back():
     meta = template_for(llama(), "meta")
     ids = meta.render([ask, code], reply=False).ids[len(meta.render([ask]).ids) :]
     assert meta.parse(ids) == code
-    header = [id for id in meta.render([ask]).ids[-4:]]
+    header = meta.render([ask]).ids[-4:]
     assert meta.parse(header + ids) == code
 
 
@@ -317,7 +314,7 @@ def test_a_file_that_differs_anywhere_is_rendered_as_it_is():
     assert template_for(vocabulary, same).name == "smollm2"
     for old, new in [
         ("named SmolLM", "named Puna"),
-        ("'<|im_start|>assistant\\n'", "'<|im_start|>assistant\\n<think>'"),
+        ("<|im_start|>assistant\n", "<|im_start|>assistant\n<think>"),
         (
             "{{'<|im_start|>' + message['role']",
             "{% if message['content'] == 'sesame' %}!{% endif %}{{'<|im_start|>' + message['role']",
