@@ -15,7 +15,7 @@ JSON, MODEL = "tokenizer.json", "tokenizer.model"
 
 
 def load(path: Path) -> Tokenizer:
-    """The tokenizer of a folder, or of a tokenizer.json or tokenizer.model itself. A GGUF's is `from_gguf(keys)`."""
+    """The tokenizer of a folder, a tokenizer.json or a tokenizer.model. A GGUF's is `from_gguf(keys)`."""
     path = Path(path)
     places = [path / JSON, path / MODEL] if path.is_dir() else [path]
     found = next((place for place in places if place.is_file()), None)
@@ -30,6 +30,8 @@ def load(path: Path) -> Tokenizer:
         return huggingface.read(found) if found.suffix == ".json" else meta.read(found)
     except OSError as problem:
         raise TokenizerError(f"{found}: cannot be read ({problem.strerror})") from None
+    except RecursionError:
+        raise TokenizerError(f"{found}: nested too deeply") from None
     except TokenizerError as problem:
         where = "" if str(path) in str(problem) else f"{found}: "
         raise TokenizerError(f"{where}{problem}") from None
