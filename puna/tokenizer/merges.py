@@ -2,8 +2,8 @@
 
 Files list merges: this pair before that pair. tiktoken wants ranks: this concatenation before that one. The
 two mean the same whenever every token can be made in one way only, which holds for what training writes and
-for the list of all splits that Llama 3's ranks were turned into. Here each list is checked for it; what cannot
-be said in ranks is refused, never approximated.
+for the list of all splits that Llama 3's ranks were turned into. Here each list is checked for it; what
+cannot be said in ranks is refused, never approximated.
 """
 
 import codecs

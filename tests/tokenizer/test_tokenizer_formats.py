@@ -1,4 +1,4 @@
-"""One vocabulary, three containers: what is written is what is read, by us and by the libraries that own the formats."""
+"""One vocabulary, three containers: what is written is what is read, by us and by the formats' owners."""
 
 import itertools
 import json
