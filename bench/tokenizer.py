@@ -1,8 +1,8 @@
-"""Encoding speed of Puna's Tokenizer against bare tiktoken with the same ranks and the same rule, as one line of JSON.
+"""Encoding speed of Puna's Tokenizer against bare tiktoken on the same ranks and rule, as one line of JSON.
 
     python bench/tokenizer.py [--text FILE] [--rounds 7] MODEL_FOLDER_OR_TOKENIZER_FILE
 
-Both encode the same text in turns, A B A B. Without --text it is the source code and texts of Python's own library.
+Both encode the same text in turns, A B A B. Without --text it is the source code of Python's own library.
 """
 
 import argparse

@@ -16,7 +16,7 @@ JSON, MODEL = "tokenizer.json", "tokenizer.model"
 
 
 def load(path: Path) -> Tokenizer:
-    """The tokenizer of a folder, or of a .gguf file, a tokenizer.json or a tokenizer.model itself."""
+    """The tokenizer of a folder, a tokenizer.json or a tokenizer.model. A GGUF's is `from_gguf(keys)`."""
     path = Path(path)
     if path.is_file() and path.suffix not in (".json", ".model"):
         return from_gguf(open_gguf(path).keys)
@@ -33,6 +33,8 @@ def load(path: Path) -> Tokenizer:
         return huggingface.read(found) if found.suffix == ".json" else meta.read(found)
     except OSError as problem:
         raise TokenizerError(f"{found}: cannot be read ({problem.strerror})") from None
+    except RecursionError:
+        raise TokenizerError(f"{found}: nested too deeply") from None
     except TokenizerError as problem:
         where = "" if str(path) in str(problem) else f"{found}: "
         raise TokenizerError(f"{where}{problem}") from None

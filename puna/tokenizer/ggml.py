@@ -1,4 +1,4 @@
-"""The tokenizer.* keys of a GGUF file: tokens in GPT-2's byte alphabet, their types, merges, and who is who."""
+"""The tokenizer.* keys of a GGUF file: tokens in GPT-2's byte alphabet, types, merges, and who is who."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -20,13 +20,18 @@ def from_gguf(keys: Mapping[str, Any]) -> Tokenizer:
     model = keys.get(_KEY + "model")
     need(
         model == "gpt2",
-        f"tokenizer.ggml.model is {str(model)[:40]!r}: Puna reads byte-level BPE ('gpt2') and not yet SentencePiece ('llama')",
+        f"tokenizer.ggml.model is {str(model)[:40]!r}: Puna reads byte-level BPE ('gpt2'), "
+        "not yet SentencePiece ('llama')",
         "a model with a byte-level BPE vocabulary: Llama 3, GPT-2, SmolLM",
         TokenizerError,
     )
     split = splits.named(keys.get(_KEY + "pre"))
     tokens, types = _strings(keys, "tokens"), _types(keys)
     need(len(tokens) == len(types), f"{len(tokens):,} tokens have {len(types):,} types", error=TokenizerError)
+    for part in (*_ENDS, "bos"):  # some files forget to mark them
+        id = _id(keys, part)
+        if id is not None and id < len(types) and types[id] != USER:
+            types[id] = CONTROL
     ordinary = {tokens[id]: id for id in np.flatnonzero(types == NORMAL).tolist()}
     need(len(ordinary) == int((types == NORMAL).sum()), "a token stands there twice", error=TokenizerError)
     whole = split == splits.LLAMA3  # [C llama.cpp src/llama-vocab.cpp] ignore_merges goes with the rule
@@ -42,6 +47,13 @@ def from_gguf(keys: Mapping[str, Any]) -> Tokenizer:
 
 def to_gguf(tokenizer: Tokenizer) -> dict[str, Any]:
     """The keys that say the same to any reader of GGUF."""
+    whole = tokenizer.split == splits.LLAMA3  # readers go by the rule's name
+    need(
+        tokenizer.pieces.all_made or tokenizer.pieces.whole == whole,
+        "GGUF has no place for this vocabulary's ignore_merges",
+        "Hugging Face's format",
+        TokenizerError,
+    )
     tokens = [merges.to_text(word) for word in tokenizer.pieces.words]
     tokens += [""] * (tokenizer.size - len(tokens))
     types = np.full(tokenizer.size, NORMAL, np.int32)
@@ -117,4 +129,4 @@ def _types(keys: Mapping[str, Any]) -> np.ndarray:
         error=TokenizerError,
     )
     assert types is not None
-    return types
+    return types.copy()

@@ -1,4 +1,4 @@
-"""A Hugging Face folder's tokenizer: tokenizer.json, and the three small files that say which token plays which part."""
+"""A Hugging Face folder's tokenizer: tokenizer.json, and the small files that say which token is what."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -38,6 +38,8 @@ def read(path: Path) -> Tokenizer:
     added = _added(data.get("added_tokens"), config.get("added_tokens_decoder"))
     texts = {entry["content"]: id for id, entry in added.items()}
     need(len(texts) == len(added), "tokenizer.json: an added token stands there twice", error=TokenizerError)
+    named = _json(path.with_name("special_tokens_map.json"), optional=True) | config
+    texts |= _named_only(model.get("vocab"), named, texts)
     vocabulary = _ordinary(model.get("vocab"), texts)
     pieces = merges.from_merges(
         vocabulary, lambda: _merges(model.get("merges")), model.get("ignore_merges") is True
@@ -49,12 +51,13 @@ def read(path: Path) -> Tokenizer:
         error=TokenizerError,
     )
     shown = frozenset(id for id, entry in added.items() if entry.get("special") is not True)
-    specials = _specials(path, config, texts, shown, data.get("post_processor"))
+    parts = {part: _part(named.get(f"{part}_token"), texts, part) for part in _PARTS}
+    specials = _specials(path, config, texts, shown, parts, data.get("post_processor"))
     return Tokenizer(pieces, split, specials, _template(path, config))
 
 
 def to_hf(tokenizer: Tokenizer, folder: Path) -> None:
-    """Write tokenizer.json, tokenizer_config.json, special_tokens_map.json and, if there is one, chat_template.jinja."""
+    """Write tokenizer.json, tokenizer_config.json, special_tokens_map.json and the chat template."""
     folder.mkdir(parents=True, exist_ok=True)
     names = {id: text for text, id in tokenizer.specials.items()}
     parts = {part: getattr(tokenizer, f"{part}_id") for part in _PARTS}
@@ -145,8 +148,8 @@ def _model(model: Any) -> Mapping[str, Any]:
     need(isinstance(model, dict), "tokenizer.json: model is missing", "a complete file", TokenizerError)
     need(
         model.get("type", "BPE") == "BPE" and not model.get("byte_fallback"),
-        f"tokenizer.json: a {model.get('type')!s:.20} vocabulary of the SentencePiece kind (Llama 2, TinyLlama, Mistral) "
-        "or an encoder's, which Puna does not read yet",
+        f"tokenizer.json: a {model.get('type')!s:.20} vocabulary of the SentencePiece kind (Llama 2, "
+        "TinyLlama, Mistral) or an encoder's, which Puna does not read yet",
         "a model with a byte-level BPE vocabulary: Llama 3, GPT-2, SmolLM",
         TokenizerError,
     )
@@ -216,20 +219,30 @@ def _added(listed: Any, decoder: Any) -> dict[int, Mapping[str, Any]]:
             error=TokenizerError,
         )
     for id, entry in added.items():
-        text, odd = (
-            entry.get("content"),
-            [key for key in ("single_word", "lstrip", "rstrip") if entry.get(key)],
-        )
+        text = entry.get("content")
+        odd = [key for key in ("single_word", "lstrip", "rstrip") if entry.get(key)]
         need(isinstance(text, str) and text, f"added token {id} has no text", error=TokenizerError)
         need(not odd, f"added token {id} {text!r:.40}: {odd} is not supported", error=TokenizerError)
     return added
 
 
+def _named_only(vocabulary: Any, named: Mapping[str, Any], added: Mapping[str, int]) -> dict[str, int]:
+    """Tokens of the vocabulary that are special for no other reason than their part."""
+    texts = [_text(named.get(f"{part}_token")) for part in _PARTS]
+    known = vocabulary if isinstance(vocabulary, dict) else {}
+    return {
+        text: known[text] for text in texts if isinstance(text, str) and text in known and text not in added
+    }
+
+
 def _specials(
-    path: Path, config: Mapping[str, Any], ids: Mapping[str, int], shown: frozenset[int], post: Any
+    path: Path,
+    config: Mapping[str, Any],
+    ids: Mapping[str, int],
+    shown: frozenset[int],
+    parts: dict[str, int | None],
+    post: Any,
 ) -> Specials:
-    named = _json(path.with_name("special_tokens_map.json"), optional=True) | config
-    parts = {part: _part(named.get(f"{part}_token"), ids, part) for part in _PARTS}
     generation = _json(path.with_name("generation_config.json"), optional=True)
     stops = generation.get("eos_token_id")
     stops = stops if isinstance(stops, list) else [] if stops is None else [stops]
@@ -246,14 +259,18 @@ def _specials(
     return Specials.gathered(ids, shown=shown, stops=stops, adds_bos=adds, **parts)
 
 
+def _text(value: Any) -> Any:
+    return value.get("content") if isinstance(value, dict) else value
+
+
 def _part(value: Any, ids: Mapping[str, int], part: str) -> int | None:
-    text = value.get("content") if isinstance(value, dict) else value
+    text = _text(value)
     if text is None:
         return None
     known = isinstance(text, str) and text in ids
     need(
         known,
-        f"{part}_token {str(text)[:40]!r} is not among the added tokens",
+        f"{part}_token {str(text)[:40]!r} is not in the vocabulary",
         "a complete file",
         TokenizerError,
     )

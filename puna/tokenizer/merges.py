@@ -1,15 +1,15 @@
 """The ordinary tokens of a byte-level BPE vocabulary, and the order in which neighbours join.
 
-Files list merges: this pair before that pair. tiktoken wants ranks: this concatenation before that one. The two mean
-the same whenever every token can be made in one way only, which holds for what training writes and for the list of
-all splits that Llama 3's ranks were turned into. Here each list is checked for it; what cannot be said in ranks is
-refused, never approximated.
+Files list merges: this pair before that pair. tiktoken wants ranks: this concatenation before that one. The
+two mean the same whenever every token can be made in one way only, which holds for what training writes and
+for the list of all splits that Llama 3's ranks were turned into. Here each list is checked for it; what
+cannot be said in ranks is refused, never approximated.
 """
 
 import codecs
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate, repeat
 from operator import concat
 
@@ -18,18 +18,19 @@ import tiktoken
 
 from puna.errors import TokenizerError, need
 
-# GPT-2's alphabet: a visible character for each byte, so that vocabularies can be JSON. Visible bytes stand for themselves.
+# GPT-2's alphabet: a visible character for each byte, so that vocabularies can be JSON
 _VISIBLE = {*range(33, 127), *range(161, 173), *range(174, 256)}
 _OTHERS = sorted(set(range(256)) - _VISIBLE)
 ALPHABET = "".join(chr(b if b in _VISIBLE else 256 + _OTHERS.index(b)) for b in range(256))
 _FROM_ALPHABET = codecs.charmap_build(ALPHABET)
 
-# The bytes a vocabulary may lack: those UTF-8 never has, and those only in control characters and unused planes.
+# The bytes a vocabulary may lack: those UTF-8 never has, those only in control characters and unused planes.
 NEVER = frozenset({0xC0, 0xC1, *range(0xF5, 0x100)})
 DROPPABLE = NEVER | frozenset({*range(0x20), 0x7F, *range(0xF1, 0xF5)} - set(b"\t\n\v\f\r"))
 
 LLAMA3_WORDS = 128_000
-_LLAMA3 = "0d473786496aaab78e8893efacd99f36133e32ca87eeba79a6083ded85155dde"  # of Llama 3's ordinary tokens: the one vocabulary the family shares needs no check
+# sha256 of Llama 3's ordinary tokens: the one vocabulary that the family shares needs no check
+_LLAMA3 = "0d473786496aaab78e8893efacd99f36133e32ca87eeba79a6083ded85155dde"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -42,6 +43,7 @@ class Pieces:
     merges: Sequence[str] | None = None  # as the file lists them; None: every split of every token
     whole: bool = True  # a piece of text that is a token is that token, whatever the merges make of it
     lost: frozenset[int] = frozenset()  # bytes of text without a token: they are dropped
+    all_made: bool = False  # every token is made by merges, so that `whole` makes no difference
 
     def listed(self) -> Sequence[str]:
         """The merges as files write them, "left right"."""
@@ -78,7 +80,7 @@ def from_ranks(words: list[bytes]) -> Pieces:
 
 
 def from_merges(vocabulary: Mapping[str, int], listed: Callable[[], Sequence[str]], whole: bool) -> Pieces:
-    """Tokens by their text in GPT-2's alphabet, merging in the order that `listed()` gives, each "left right"."""
+    """Tokens by their text in GPT-2's alphabet, merging in the order of `listed()`, each "left right"."""
     words = [b""] * (max(vocabulary.values(), default=-1) + 1)
     data = to_bytes("".join(vocabulary))
     ends = list(accumulate(map(len, vocabulary)))
@@ -88,8 +90,14 @@ def from_merges(vocabulary: Mapping[str, int], listed: Callable[[], Sequence[str
         return from_ranks(words)  # nobody needs to read 280,147 merges
     merges = listed()
     merge = _Merges.read(vocabulary, merges, len(words))
-    made = merge.in_one_way(words, whole) if merge.unique else merge.in_every_way(words, merges, whole)
-    return _ranked(words, made, merges, whole)
+    if not merge.unique:
+        return _ranked(words, merge.in_every_way(words, merges, whole), merges, whole)
+    made = merge.in_one_way(words)
+    unmade = sorted({id for id, word in enumerate(words) if len(word) > 1} - set(made))
+    if whole:
+        _never_join(words, unmade)
+        made += unmade
+    return replace(_ranked(words, made, merges, whole), all_made=not unmade)
 
 
 def is_llama3(words: Sequence[bytes]) -> bool:
@@ -100,7 +108,7 @@ def is_llama3(words: Sequence[bytes]) -> bool:
 
 
 def all_splits(words: Iterable[bytes]) -> list[str]:
-    """Every way to make each token of two others, in the order of the tokens, then of the left and the right part."""
+    """Every way to make each token of two others, in the order of tokens, then of left and of right parts."""
     rank = {word: n for n, word in enumerate(words) if word}
     text = {word: to_text(word) for word in rank}
     found: list[str] = []
@@ -116,7 +124,7 @@ def _lost(words: Mapping[bytes, int]) -> frozenset[int]:
 
 
 def _ranked(words: list[bytes], made: list[int], merges: Sequence[str], whole: bool) -> Pieces:
-    """Bytes and the tokens that merges make, in that order, as ranks; ids serve as ranks where they ascend."""
+    """Bytes and the tokens that merges make, in this order, as ranks; ids serve as such where they ascend."""
     single = [id for id, word in enumerate(words) if len(word) == 1]
     lost = frozenset(range(256)) - {words[id][0] for id in single}
     need(
@@ -151,9 +159,8 @@ class _Merges:
         try:
             left, right = (_ids(vocabulary, side) for side in (lefts, rights))
             long = [text for text in vocabulary if len(text) > 1]
-            in_order = "\n".join(merges).replace(" ", "") == "\n".join(
-                long
-            )  # the usual case, found out at once
+            # in a trained file the k-th merge makes the k-th token: two joins find out at once
+            in_order = "\n".join(merges).replace(" ", "") == "\n".join(long)
             product = _ids(vocabulary, long if in_order else map(concat, lefts, rights))
         except KeyError as missing:
             raise TokenizerError(f"a merge takes or makes {missing}, which is no ordinary token") from None
@@ -163,7 +170,7 @@ class _Merges:
     def unique(self) -> bool:
         return bool(np.bincount(self.product, minlength=1).max() <= 1)
 
-    def in_one_way(self, words: list[bytes], whole: bool) -> list[int]:
+    def in_one_way(self, words: list[bytes]) -> list[int]:
         """What the merges make, in order, when each token has one merge, as training writes them."""
         count = len(self.product)
         rank = np.full(self.size, count)
@@ -177,15 +184,14 @@ class _Merges:
             for k in range(count):
                 parts = rank[self.left[k]], rank[self.right[k]]
                 happens[k] &= all(part < 0 or happens[part] for part in parts)
-        made = self.product[happens].tolist()
-        return made + _unmade(words, made) if whole else made
+        return self.product[happens].tolist()
 
     def _happens(self, rank: np.ndarray) -> np.ndarray:
         """Whether each pair ever stands side by side, or a merge across its middle always comes first.
 
-        Walk both halves back in time, newest token first, down to bytes: the right edge of the left half, the left
-        edge of the right half. If the two edges at some moment are themselves a pair that merges before either
-        edge becomes part of its parent, the middle is gone. Of equal pairs the leftmost merges first.
+        Walk both halves back in time, newest token first, down to bytes: the right edge of the left half, the
+        left edge of the right half. If the two edges at some moment are themselves a pair that merges before
+        either edge becomes part of its parent, the middle is gone. Of equal pairs the leftmost merges first.
         """
         keys = self.left * self.size + self.right
         order = np.argsort(keys)
@@ -211,13 +217,13 @@ class _Merges:
         return happens
 
     def in_every_way(self, words: list[bytes], merges: Sequence[str], whole: bool) -> list[int]:
-        """What the merges make when they list every split of every token, grouped by token, as for Llama 3."""
+        """What the merges make when they list every split of every token, token by token, as for Llama 3."""
         starts = np.flatnonzero(np.diff(self.product, prepend=-1))
         made = self.product[starts].tolist()
         grouped = len(set(made)) == len(made)
         need(
             grouped and len(merges) == len(set(merges)) and set(merges) == set(all_splits(words)),
-            "several merges make the same token, and they are not all of its splits in a row: no order of tokens says the same",
+            "several merges make the same token, and not all of its splits in a row: ranks cannot say that",
             "a vocabulary with one merge for each token",
             TokenizerError,
         )
@@ -233,22 +239,20 @@ def _spread(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return (x * 40_503 + y * 524_309) & 0xFFFFF
 
 
-def _unmade(words: list[bytes], made: list[int]) -> list[int]:
-    """Tokens found only as whole pieces; ranks can say so if no two tokens could join to one."""
+def _never_join(words: list[bytes], unmade: list[int]) -> None:
+    """Tokens found only as whole pieces can have ranks if no two tokens could join to one."""
     known = set(words)
-    others = sorted({id for id, word in enumerate(words) if len(word) > 1} - set(made))
-    for id in others:
+    for id in unmade:
         word = words[id]
         need(
             not any(word[:cut] in known and word[cut:] in known for cut in range(1, len(word))),
-            f"token {id} {word!r:.40} is found as a whole word but never merged, though two tokens would make it",
+            f"token {id} {word!r:.40} is a whole word and never merged, though two tokens would make it",
             error=TokenizerError,
         )
-    return others
 
 
 def _reached(words: list[bytes], made: list[int]) -> list[int]:
-    """Those of the tokens that merging by rank makes from their bytes. Asks tiktoken, behind a byte that never merges."""
+    """Those of the tokens that merging makes of bytes: asks tiktoken, behind a byte that never merges."""
     begun = {words[id][0] for id in made}
     guard = next((bytes((byte,)) for byte in range(255, -1, -1) if byte not in begun), None)
     need(

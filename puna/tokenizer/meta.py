@@ -24,13 +24,13 @@ def read(path: Path) -> Tokenizer:
 def to_meta(tokenizer: Tokenizer, path: Path) -> None:
     """Write a tokenizer.model; only a vocabulary of the Llama 3 kind, in rank order, fits into one."""
     words, count = tokenizer.pieces.words, len(tokenizer.pieces.words)
-    is_kind = tokenizer.split == splits.LLAMA3 and tokenizer.pieces.whole
+    is_kind = tokenizer.split == splits.LLAMA3
     in_order = tokenizer.pieces.ranks == {word: rank for rank, word in enumerate(words)}
     implied = sorted(tokenizer.specials.values()) == list(range(count, count + specials.LLAMA_SPECIALS))
     need(
         is_kind and in_order and implied,
-        f"{path}: Meta's format cannot hold this vocabulary, only one cut as Llama 3 cuts text, with ids in merge order "
-        f"and {specials.LLAMA_SPECIALS} special tokens behind them",
+        f"{path}: Meta's format cannot hold this vocabulary, only one cut as Llama 3 cuts text, with ids "
+        f"in merge order and {specials.LLAMA_SPECIALS} special tokens behind them",
         "Hugging Face's or GGUF's format",
         TokenizerError,
     )

@@ -55,7 +55,7 @@ def whole_number(value: Any, where: str) -> int:
 
 
 def compact(ids: Iterable[int], where: str) -> None:
-    """Stop at an id used twice, and at ids so far apart that the file asks for more memory than it has bytes."""
+    """Stop at an id used twice, and at ids so far apart that they ask for more memory than the file has."""
     ids = list(ids)
     need(ids, f"{where}: it has no tokens", "a complete file", TokenizerError)
     need(

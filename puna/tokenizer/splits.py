@@ -1,7 +1,7 @@
-"""How text is cut into pieces before anything merges: every rule we know, by the name each container has for it.
+"""How text is cut into pieces before anything merges: each rule we know, by the name each container gives it.
 
-A pre-tokenizer is a regular expression, and a foreign one could take forever on the right text. So a file may name
-a rule of this table or spell one out exactly; any other is refused.
+A pre-tokenizer is a regular expression, and a foreign one could take forever on the right text. So a file may
+name a rule of this table or spell one out exactly; any other is refused.
 """
 
 import re
@@ -11,11 +11,11 @@ from typing import Any
 
 from puna.errors import TokenizerError, need
 
-# [C llama3/tokenizer.py] Meta's own limits: tokens are equal to the official class's only when text is cut as it cuts
+# [C llama3/tokenizer.py] Meta's own limits: ids equal the official class's only if text is cut as it cuts
 MOST_CHARACTERS = 400_000
 MOST_RUN = 25_000  # of characters without, or of nothing but, white space
 MOST_BLANKS = (
-    100_000  # the regex engine gives up on about a million blanks in a row: such runs are cut, exactly
+    100_000  # about a million in a row stop the regex engine: longer runs are cut where it would cut
 )
 
 
@@ -28,9 +28,7 @@ class Split:
     steps: tuple[tuple[str, ...], ...]
     lone_numbers: bool = False  # a numeral never shares a piece, not even with the blank before it
     limited: bool = False  # by Meta's limits above
-    marks_stay: bool = (
-        True  # control characters, being neither letter nor numeral, never share a piece with one
-    )
+    marks_stay: bool = True  # what is neither letter nor numeral shares no piece with one
 
     def parts(self, text: str) -> Iterator[str]:
         """Almost always the text itself; the parts of a very long one, to be encoded one by one."""

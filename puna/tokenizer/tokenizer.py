@@ -1,7 +1,7 @@
 """Text to token ids and back.
 
-Merging is tiktoken's work. This class adds what a model's vocabulary needs around it: ids that are not in merge order,
-special tokens that no user's text can produce, texts of any length, and decoding as the tokens come.
+Merging is tiktoken's work. This class adds what a model's vocabulary needs around it: ids that are not in
+merge order, special tokens that no user's text can produce, texts of any length, decoding as tokens come.
 """
 
 import codecs
@@ -16,13 +16,12 @@ from puna.tokenizer.merges import Pieces
 from puna.tokenizer.specials import Specials
 from puna.tokenizer.splits import Split
 
-_MARKS = re.compile(
-    r"\s?(?:[^\w\s]|[_\x1c-\x1f])+"
-)  # neither letters, numerals nor white space, but for one before
+# neither letters, numerals nor white space, but for one before them
+_MARKS = re.compile(r"\s?(?:[^\w\s]|[_\x1c-\x1f])+")
 
 
 class Tokenizer:
-    """One vocabulary. `size` is the highest id + 1; `stop_ids` end an answer; `adds_bos`: a raw text begins with BOS."""
+    """One vocabulary. `size` is the highest id + 1; `stop_ids` end an answer; with `adds_bos` raw text begins so."""
 
     def __init__(self, pieces: Pieces, split: Split, specials: Specials, chat_template: str | None = None):
         self.pieces, self.split, self.roles = pieces, split, specials
@@ -46,9 +45,9 @@ class Tokenizer:
         )
 
     def encode(self, text: str, special: bool = False) -> list[int]:
-        """Ids of a text. Only with `special` do texts like <|eot_id|> become special tokens; BOS is never added.
+        """Ids of a text. Only with `special` do texts like <|eot_id|> become special; BOS is never added.
 
-        Lone surrogates become U+FFFD. A vocabulary of the Llama 3 kind cuts very long texts where Meta's does.
+        Lone surrogates become U+FFFD. Vocabularies of the Llama 3 kind cut very long texts where Meta's does.
         """
         ids: list[int] = []
         for part in self.split.parts(text):
@@ -60,23 +59,16 @@ class Tokenizer:
         return ids
 
     def decode(self, ids: Iterable[int], special: bool = True) -> str:
-        """The text of ids, with or without the special tokens in it; bytes that are no UTF-8 become U+FFFD."""
+        """The text of ids, with or without special tokens in it; bytes that are no UTF-8 become U+FFFD."""
         return b"".join(self._bytes(list(ids), special)).decode("utf-8", "replace")
 
     def bytes_of(self, id: int) -> bytes:
-        """The bytes one id stands for, a special token's are its text; none for an id that the vocabulary skips."""
+        """The bytes of one id, a special token's are its text; none for an id that the vocabulary skips."""
         return self._bytes([id], special=True)[0]
 
     def stream(self, special: bool = False) -> "Stream":
         """Decode ids as they come."""
         return Stream(self, special)
-
-    def special_id(self, text: str) -> int:
-        """The id of a special token that must be there."""
-        id = self.specials.get(text)
-        need(id is not None, f"this vocabulary has no special token {text}", error=TokenizerError)
-        assert id is not None
-        return id
 
     def __repr__(self) -> str:
         return f"Tokenizer({self.split.name}, {self.size:,} tokens, {len(self.specials)} special)"
@@ -115,10 +107,10 @@ class Tokenizer:
         return any(byte in data for byte in self._lost)
 
     def _encode_losing(self, text: str) -> list[int]:
-        """A text with characters that the vocabulary has no byte for: dropped, after pieces are cut, before they merge.
+        """A text with bytes that the vocabulary lacks: dropped after pieces are cut, before pieces merge.
 
-        Such characters are control characters and unused planes, so their piece is a run without letters, numerals
-        and white space, with at most the one blank before it.
+        Such bytes stand in control characters and unused planes, so their piece is a run without letters,
+        numerals and white space, with at most the one blank before it.
         """
         text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
         ids: list[int] = []
@@ -141,7 +133,7 @@ class Tokenizer:
         most = 2 * (len(self._words) + len(ids)) + 4096  # more would ask for memory that no file paid for
         need(
             all(0 <= id < most for id in ids),
-            f"special tokens with ids from {min(ids, default=0)} to {max(ids, default=0)}, far from the other tokens",
+            f"special tokens have ids {min(ids, default=0)} to {max(ids, default=0)}, far from the others",
             error=TokenizerError,
         )
         self._words += [b""] * (max(ids, default=-1) + 1 - len(self._words))

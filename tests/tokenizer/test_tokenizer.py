@@ -1,4 +1,4 @@
-"""Text to ids and back: equal to the official tokenizers, safe against forged special tokens, whole characters only."""
+"""Text to ids and back: equal to the official tokenizers, no forged special tokens, whole characters only."""
 
 import random
 

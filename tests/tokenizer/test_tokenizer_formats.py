@@ -1,4 +1,4 @@
-"""One vocabulary, three containers: what is written is what is read, by us and by the libraries that own the formats."""
+"""One vocabulary, three containers: what is written is what is read, by us and by the formats' owners."""
 
 import itertools
 import json
@@ -149,6 +149,18 @@ def test_ids_that_are_not_in_merge_order_survive_every_container(tmp_path):
     assert_same(load(tmp_path), tokenizer)
 
 
+def test_tokens_that_a_file_names_but_forgets_to_mark_are_special_all_the_same(tmp_path):
+    train("gpt-2", tmp_path)
+    data = json.loads((tmp_path / "tokenizer.json").read_text())
+    data["added_tokens"] = data["added_tokens"][:2]  # <|im_end|> stays in the vocabulary only
+    (tmp_path / "tokenizer.json").write_text(json.dumps(data))
+    (tmp_path / "tokenizer_config.json").write_text('{"eos_token": "<|im_end|>"}')
+    assert load(tmp_path).specials["<|im_end|>"] == load(tmp_path).eos_id == 2
+    keys = to_gguf(load(tmp_path))
+    keys["tokenizer.ggml.token_type"][2] = 1
+    assert from_gguf(keys).specials["<|im_end|>"] == 2
+
+
 @pytest.mark.parametrize("whole", [True, False])
 def test_words_that_no_merge_reaches_are_found_only_if_the_file_says_so(whole, tmp_path):
     library = pytest.importorskip("tokenizers").Tokenizer
@@ -163,3 +175,8 @@ def test_words_that_no_merge_reaches_are_found_only_if_the_file_says_so(whole, t
     for text in map("".join, itertools.product("abcd ", repeat=5)):
         assert tokenizer.encode(text) == oracle.encode(text).ids, text
     assert (tokenizer.encode("abcd") == [259]) == whole
+    if whole:
+        assert_same(from_gguf(to_gguf(tokenizer)), tokenizer)
+    else:
+        with pytest.raises(TokenizerError, match="ignore_merges"):
+            to_gguf(tokenizer)

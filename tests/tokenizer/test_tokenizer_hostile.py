@@ -127,6 +127,17 @@ def test_a_folder_with_a_broken_file(file, text, tmp_path):
         load(tmp_path)
 
 
+@pytest.mark.parametrize("key", ["normalizer", "pre_tokenizer", "post_processor", "added_tokens", "model"])
+def test_json_nested_to_any_depth_is_refused(key, tmp_path):
+    to_hf(small(), tmp_path)
+    good = json.loads((tmp_path / "tokenizer.json").read_text())
+    for depth in (10, 500, 850, 900, 930, 960, 990, 5000):
+        text = json.dumps(good | {key: "HERE"}).replace('"HERE"', "[" * depth + "]" * depth)
+        (tmp_path / "tokenizer.json").write_text(text)
+        with pytest.raises(TokenizerError):
+            load(tmp_path)
+
+
 def lines(words):
     return b"".join(
         binascii.b2a_base64(word, newline=False) + b" %d\n" % rank for rank, word in enumerate(words)

@@ -68,7 +68,7 @@ def smollm2_oracle() -> Any:
 
 
 def train(split_name: str, folder: Path, size: int = 700) -> Any:
-    """A small vocabulary trained by the library `tokenizers`, saved to a folder; returns the library's own tokenizer."""
+    """A small vocabulary trained by the library `tokenizers`, saved to a folder; returns its own tokenizer."""
     tokenizers = pytest.importorskip("tokenizers")
     pre, split = tokenizers.pre_tokenizers, SPLITS[split_name]
     steps = {
