@@ -7,7 +7,7 @@ write and what the format means stands in one function.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import chain, groupby
 from typing import Literal, Protocol
 
 Kind = Literal["format", "header", "content", "call", "end"]
@@ -105,7 +105,7 @@ def _lengths(vocabulary: Vocabulary, parts: Sequence[Part], ids: Sequence[int]) 
         ends.append(total)
     if starts.pop() != total:  # some bytes have no token in this vocabulary
         alone = [vocabulary.encode(part.text) for part in parts]
-        return [len(one) for one in alone] if sum(alone, []) == list(ids) else None
+        return [len(one) for one in alone] if list(chain(*alone)) == list(ids) else None
     counts = [0] * len(parts)
     at = 0
     for start in starts:
