@@ -10,9 +10,9 @@ from jinja2 import meta, nodes
 from jinja2.visitor import NodeTransformer
 
 from puna.errors import TokenizerError, need
+from puna.tokenizer.meter import CHARACTERS
 from puna.tokenizer.sandbox import (
     ALLOWANCE,
-    CHARACTERS,
     DEEPEST,
     FAILURES,
     LONGEST_SOURCE,

@@ -9,8 +9,7 @@ The settings, `tojson` and the names a template finds are those of transformers,
 import datetime
 import json
 import re
-import threading
-from collections.abc import Callable, ItemsView, Iterator, KeysView, ValuesView
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from jinja2 import TemplateError, nodes, pass_context
@@ -21,14 +20,13 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace
 
 from puna.errors import TokenizerError, need
+from puna.tokenizer.meter import CHARACTERS, WIDEST, Exhausted, Meter, attributes_of
 
 LONGEST_SOURCE = 1 << 18  # characters; the longest template in use that I know has 17,000
 MOST_NODES = 20_000
 DEEPEST = 40  # statements inside statements
 ALLOWANCE = 400_000  # units for a template without input: about a second at worst
 PER_ITEM, PER_CHARACTER = 1_000, 4
-CHARACTERS = 16  # to a unit
-WIDEST = 4_096  # bits of an integer
 
 STATEMENTS = (
     nodes.Template, nodes.Output, nodes.For, nodes.If, nodes.Macro, nodes.CallBlock, nodes.FilterBlock, nodes.With,
@@ -152,65 +150,6 @@ FAILURES = (  # what evaluating a wrong template may raise
     SyntaxError, TypeError, ValueError,
 )  # fmt: skip
 _WIDE = re.compile(r"%[^a-zA-Z%]*(\d{4}|\*)|[{:][^{}]*\d{4}|:[^{}]*\{")  # a format that pads, or is computed
-
-
-class Exhausted(TokenizerError):
-    """The template asked for more than it may spend."""
-
-
-class Meter(threading.local):
-    """What the render on this thread may still spend, and the branches it went through."""
-
-    left = 0.0
-    reached: set[int] = set()
-
-    def pay(self, units: float) -> None:
-        self.left -= units
-        if self.left < 0:
-            raise Exhausted(
-                "the chat template does not end, or wants more memory than a conversation can need"
-            )
-
-    def weigh(self, value: Any) -> float:
-        """Pay for reading all of `value`, walked as the tree that it prints; the units paid."""
-        paid, waiting = 0.0, [value]
-        while waiting:
-            value = waiting.pop()
-            units: float = 1
-            if isinstance(value, str):
-                units = 1 + len(value) / CHARACTERS
-            elif isinstance(value, int):
-                need(
-                    value.bit_length() <= WIDEST,
-                    "the chat template makes an integer too large",
-                    error=Exhausted,
-                )
-            elif isinstance(value, dict):
-                waiting += [*value.keys(), *value.values()]
-            elif isinstance(value, (list, tuple, set, frozenset, KeysView, ValuesView, ItemsView)):
-                waiting += value
-            elif isinstance(value, Namespace):
-                waiting.append(_attributes(value))
-            elif isinstance(value, range):
-                units += len(value)
-            self.pay(units)
-            paid += units
-        return paid
-
-    def size(self, value: Any) -> Any:
-        """Pay for having made `value`, not for what it refers to; the value."""
-        if isinstance(value, str):
-            self.pay(1 + len(value) / CHARACTERS)
-        elif isinstance(value, (list, tuple, dict)):
-            self.pay(1 + len(value))
-        elif isinstance(value, int):
-            self.weigh(value)
-        return value
-
-    def each(self, items: Iterator[Any]) -> Iterator[Any]:
-        for item in items:
-            self.pay(1)
-            yield item
 
 
 class Sandbox(ImmutableSandboxedEnvironment):
@@ -389,7 +328,7 @@ class SafeNamespace(Namespace):
 
     def __init__(*args: Any, **kwargs: Any) -> None:
         Namespace.__init__(*args, **kwargs)
-        for name in _attributes(args[0]):
+        for name in attributes_of(args[0]):
             _allow_name(name)
 
     def __setitem__(self, name: str, value: Any) -> None:
@@ -403,10 +342,6 @@ def _allow_name(name: Any) -> None:
         f"the chat template names something {name!r} in a namespace",
         error=TokenizerError,
     )
-
-
-def _attributes(namespace: Namespace) -> dict[str, Any]:
-    return object.__getattribute__(namespace, "_Namespace__attrs")
 
 
 def _refuse_wide(text: str) -> None:

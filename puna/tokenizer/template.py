@@ -84,10 +84,9 @@ class Template:
     def parse(self, ids: Sequence[int], names: Collection[str] | None = None) -> Message:
         """What the assistant wrote. With `names`, only calls of these tools count as calls; () means none does."""
         written = list(takewhile(lambda id: id not in self.stop_ids, self._without_header(list(ids))))
-        special = frozenset(self.vocabulary.specials.values())
         tag = self.vocabulary.specials.get(PYTHON_TAG)
         tagged = tag is not None and tag in written[:1]
-        text = self.vocabulary.decode([id for id in written if id not in special])
+        text = self.vocabulary.decode(written[1:] if tagged else written, special=False)
         content, calls = read_calls((PYTHON_TAG if tagged else "") + text, names)
         content = content.removeprefix(PYTHON_TAG) if tagged else content
         return Message(role="assistant", content=content, calls=calls)

