@@ -34,18 +34,21 @@ class ByteTokenizer:
         self.stop_ids = frozenset({self.special["<eot>"]})
 
     def encode(self, text, special=False):
-        return [self.ids[piece] for piece in self.pattern.findall(text.encode())]
+        return [self.ids[piece] for piece in self.pattern.findall(text.encode(errors="replace"))]
 
-    def bytes_of(self, id, special=False):
-        if id < len(self.pieces):
-            return self.pieces[id]
-        return SPECIAL[id - len(self.pieces)].encode() if special else b""
+    def bytes_of(self, id):
+        return self._bytes(id, special=True)
 
-    def decode(self, ids, special=False):
-        return b"".join(self.bytes_of(id, special) for id in ids).decode(errors="replace")
+    def decode(self, ids, special=True):
+        return b"".join(self._bytes(id, special) for id in ids).decode(errors="replace")
 
     def stream(self, special=False):
         return ByteStream(self, special)
+
+    def _bytes(self, id, special):
+        if id < len(self.pieces):
+            return self.pieces[id]
+        return SPECIAL[id - len(self.pieces)].encode() if special else b""
 
 
 class ByteStream:
@@ -54,7 +57,7 @@ class ByteStream:
         self.decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
     def push(self, id):
-        return self.decoder.decode(self.tokenizer.bytes_of(id, self.special))
+        return self.decoder.decode(self.tokenizer._bytes(id, self.special))
 
     def finish(self):
         return self.decoder.decode(b"", final=True)
@@ -78,12 +81,13 @@ class PlainTemplate:
             ids += [special["<start>"], *encode("assistant"), special["<end>"]]
         return Rendered(ids, ())
 
-    def parse(self, ids):
+    def parse(self, ids, names=None):
         text = self.tokenizer.decode([id for id in ids if id not in self.stop_ids])
         try:
             said = json.loads(text)
+            assert names is None or said["name"] in names
             return Message(role="assistant", calls=(Call(name=said["name"], arguments=said["parameters"]),))
-        except (ValueError, TypeError, KeyError):
+        except (ValueError, TypeError, KeyError, AssertionError):
             return Message(role="assistant", content=text)
 
 

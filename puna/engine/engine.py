@@ -9,7 +9,7 @@ import queue
 import threading
 import traceback
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Self
 
 from torch import Tensor
@@ -127,7 +127,7 @@ class Engine:
 
     def check(self, request: Request) -> None:
         """RequestError if this request could never be served; says what, where and what to try."""
-        _check_ids(request, self.config.vocab_size)
+        _check_ids(request.ids, self.size)
         _check_settings(request, self.size)
         wanted = len(request.ids) + (request.max_tokens != 0)
         if wanted > self.context:
@@ -209,7 +209,7 @@ class Engine:
         if request.prompt_logprobs:
             following = request.ids[here + 1 : here + 1 + rows]
             for row, id in zip(logits, following, strict=False):
-                task.prompt_scores.append(score(row, id, request.logprobs or 0))
+                task.prompt_scores.append(score(row, id, request.logprobs or 0, self.size))
         return logits
 
     def _memory(self, request: Request) -> Memory:
@@ -261,14 +261,11 @@ class Stream(Iterator[Event]):
         self.cancel()
 
 
-def _check_ids(request: Request, vocab_size: int) -> None:
-    need(request.ids, "ids: the prompt is empty", "at least one token", RequestError)
-    outside = next((id for id in request.ids if not 0 <= id < vocab_size), None)
-    need(
-        outside is None,
-        f"ids: {outside} is no token of this model; it knows 0 to {vocab_size - 1}",
-        error=RequestError,
-    )
+def _check_ids(ids: Sequence[int], size: int) -> None:
+    need(ids, "ids: the prompt is empty", "at least one token", RequestError)
+    if min(ids) < 0 or max(ids) >= size:
+        outside = next(id for id in ids if not 0 <= id < size)
+        raise RequestError(f"ids: {outside} is no token of this model; it knows 0 to {size - 1}", param="ids")
 
 
 def _check_settings(request: Request, size: int) -> None:

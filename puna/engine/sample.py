@@ -113,10 +113,13 @@ def best(logits: Tensor, k: int) -> Tensor:
     return ids[logits[ids].sort(descending=True, stable=True).indices]
 
 
-def score(logits: Tensor, chosen: int, alternatives: int) -> TokenScore:
-    """How probable the model itself holds `chosen`, and its best alternatives: log_softmax of the raw logits."""
+def score(logits: Tensor, chosen: int, alternatives: int, size: int) -> TokenScore:
+    """How probable the model itself holds `chosen`, and its best alternatives: log_softmax of the raw logits.
+
+    Alternatives come from the first `size` ids; what follows pads the vocabulary and has no text.
+    """
     row = logits.double().log_softmax(-1)
-    ids = best(row, min(alternatives, len(row))) if alternatives else row.new_empty(0).long()
+    ids = best(row[:size], min(alternatives, size)) if alternatives else row.new_empty(0).long()
     return TokenScore(chosen, float(row[chosen]), tuple(zip(ids.tolist(), row[ids].tolist(), strict=True)))
 
 

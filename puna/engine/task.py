@@ -66,7 +66,9 @@ class Task:
         id = self.sampler.choose(logits[: self.size])
         stopped = id in self.request.stop_ids
         text = "" if stopped else self.stops.push(self.text.push(id))
-        scores = () if self.request.logprobs is None else (score(logits, id, self.request.logprobs),)
+        scores = (
+            () if self.request.logprobs is None else (score(logits, id, self.request.logprobs, self.size),)
+        )
         self.ids.append(id)
         self.first_token_s = self.first_token_s or time.monotonic() - self.submitted
         event = Event((id,), text, scores, self._prompt_scores())

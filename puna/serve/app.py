@@ -40,6 +40,9 @@ from puna.serve.openai import (
 from puna.serve.replies import failure
 from puna.serve.served import Running, Served, Template, Text
 
+if TYPE_CHECKING:  # at run time it would bring torch
+    from puna.engine.engine import Engine
+
 Chunks = AsyncIterator[dict[str, Any]]
 
 

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from puna.engine.request import TokenScore
+from puna.messages import tools_from_openai
 from puna.serve.openai import ChatBody
 from puna.serve.replies import Answer, Envelope, Json, calls_of, chat_scores, usage_to_openai
 from puna.serve.served import Running
@@ -54,7 +55,7 @@ def _answers(running: Running) -> list[Answer]:
 def _choice(body: ChatBody, running: Running, index: int, answer: Answer) -> Json:
     message = {"role": "assistant", "content": answer.text, "refusal": None}
     finish = answer.finish
-    if body.offers_tools and (calls := _calls(running, answer)):
+    if body.offers_tools and (calls := _calls(body, running, answer)):
         finish = "tool_calls"
         message.update(calls)
     scores = _scores(body, running, answer.scores)
@@ -65,14 +66,16 @@ def _ended(body: ChatBody, running: Running, answer: Answer) -> tuple[Json, str]
     """What is still to be said at the end of a streamed choice, and its finish reason."""
     if not body.offers_tools:
         return {}, answer.finish
-    if calls := _calls(running, answer):
+    if calls := _calls(body, running, answer):
         numbered = [{"index": index, **call} for index, call in enumerate(calls["tool_calls"])]
         return {**calls, "tool_calls": numbered}, "tool_calls"
     return {"content": answer.text}, answer.finish
 
 
-def _calls(running: Running, answer: Answer) -> Json | None:
-    message = running.served.template.parse(answer.ids)
+def _calls(body: ChatBody, running: Running, answer: Answer) -> Json | None:
+    """The reply as tool calls, if it is any: only tools that were offered can be called."""
+    offered = {tool.name for tool in tools_from_openai(body.tools)}
+    message = running.served.template.parse(answer.ids, offered)
     if not message.calls:
         return None
     return {"content": message.content or None, "tool_calls": calls_of(message)}

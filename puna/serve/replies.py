@@ -94,13 +94,8 @@ def _chat_score(score: TokenScore, tokenizer: Text) -> Json:
 
 
 def _token(id: int, logprob: float, tokenizer: Text) -> Json:
-    """`bytes` is null for a token that is part of a character: its text cannot say which."""
-    text = tokenizer.decode([id])
-    return {
-        "token": text,
-        "logprob": logprob,
-        "bytes": None if "\ufffd" in text else list(text.encode()),
-    }
+    """`bytes` say what the text cannot for a token that is part of a character."""
+    return {"token": tokenizer.decode([id]), "logprob": logprob, "bytes": list(tokenizer.bytes_of(id))}
 
 
 class CompletionScores:
@@ -109,12 +104,12 @@ class CompletionScores:
     def __init__(self, tokenizer: Text):
         self.tokenizer, self.offset = tokenizer, 0
 
-    def prompt(self, ids: Sequence[int], scores: Sequence[TokenScore | None]) -> Json:
-        """The prompt's own. Its offsets are those of the text that the ids decode to."""
+    def prompt(self, ids: Sequence[int], scores: Sequence[TokenScore | None], silent: int) -> Json:
+        """The prompt's own. Its offsets are those of the echoed text, which lacks the first `silent` ids: our BOS."""
         said = self._empty()
-        for id, score in zip(ids, scores, strict=True):
+        for index, (id, score) in enumerate(zip(ids, scores, strict=True)):
             self._add(said, id, score)
-            self.offset += len(self.tokenizer.decode([id]))
+            self.offset += _characters(self.tokenizer.bytes_of(id)) if index >= silent else 0
         return said
 
     def written(self, scores: Sequence[TokenScore], text: str) -> Json:
@@ -140,6 +135,11 @@ class CompletionScores:
         for id, logprob in (*score.best, (score.id, score.logprob)):
             best.setdefault(self.tokenizer.decode([id]), logprob)
         return best
+
+
+def _characters(text: bytes) -> int:
+    """How many characters begin in these bytes: those of UTF-8 that go on with one begin with the bits 10."""
+    return sum(byte & 0xC0 != 0x80 for byte in text)
 
 
 def joined(parts: Sequence[Json]) -> Json | None:

@@ -31,6 +31,8 @@ class Text(Protocol):
 
     def decode(self, ids: Sequence[int]) -> str: ...
 
+    def bytes_of(self, id: int) -> bytes: ...
+
 
 class Template(Protocol):
     """What the server wants of a chat template; `render` gives something with `.ids`."""
@@ -39,7 +41,7 @@ class Template(Protocol):
 
     def render(self, messages: Sequence[Message], tools: Sequence[Tool] = ()) -> Any: ...
 
-    def parse(self, ids: Sequence[int]) -> Message: ...
+    def parse(self, ids: Sequence[int], names: Collection[str] | None = None) -> Message: ...
 
 
 @dataclass(frozen=True)
