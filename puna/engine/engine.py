@@ -132,10 +132,9 @@ class Engine:
         wanted = len(request.ids) + (request.max_tokens != 0)
         if wanted > self.context:
             raise RequestError(
-                f"ids: the prompt has {len(request.ids):,} tokens; with at least one to write, the context "
+                f"the prompt has {len(request.ids):,} tokens; with at least one to write, the context "
                 f"of {self.context:,} is too short\n  try: a shorter prompt, or an engine with a longer context",
                 code="context_length_exceeded",
-                param="ids",
             )
 
     def __enter__(self) -> Self:
@@ -262,10 +261,10 @@ class Stream(Iterator[Event]):
 
 
 def _check_ids(ids: Sequence[int], size: int) -> None:
-    need(ids, "ids: the prompt is empty", "at least one token", RequestError)
+    need(ids, "the prompt is empty", "at least one token", RequestError)
     if min(ids) < 0 or max(ids) >= size:
         outside = next(id for id in ids if not 0 <= id < size)
-        raise RequestError(f"ids: {outside} is no token of this model; it knows 0 to {size - 1}", param="ids")
+        raise RequestError(f"{outside} is no token of this model; it knows 0 to {size - 1}")
 
 
 def _check_settings(request: Request, size: int) -> None:

@@ -29,7 +29,7 @@ class Door:
 
     def __init__(self, app: ASGIApp, hosts: Collection[str] | None, api_key: str | None, body_bytes: int):
         self.app, self.hosts, self.body_bytes = app, hosts, body_bytes
-        self.key = None if api_key is None else _digest(api_key)
+        self.key = None if api_key is None else _digest(api_key.encode())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -61,7 +61,9 @@ class Door:
         """Compared as digests, in a time that tells nothing."""
         assert self.key is not None
         scheme, _, key = authorization.partition(" ")
-        return scheme.lower() == "bearer" and hmac.compare_digest(_digest(key.strip()), self.key)
+        return scheme.lower() == "bearer" and hmac.compare_digest(
+            _digest(key.strip().encode("latin-1")), self.key
+        )
 
     def _counted(self, receive: Receive) -> Receive:
         """A body sent in chunks announces no length: count it while it comes."""
@@ -113,5 +115,5 @@ def _host_of(value: str) -> str | None:
         return None
 
 
-def _digest(key: str) -> bytes:
-    return hashlib.sha256(key.encode(errors="surrogateescape")).digest()
+def _digest(key: bytes) -> bytes:
+    return hashlib.sha256(key).digest()

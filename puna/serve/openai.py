@@ -224,7 +224,9 @@ def _sampling(body: Common, defaults: Sampling) -> Sampling:
         given["top_k"] = max(0, given["top_k"])
     if "logit_bias" in given:
         for id in given["logit_bias"]:
-            need_field(id.isascii() and id.isdigit(), "logit_bias", f"{id[:40]!r} is no token id")
+            need_field(
+                id.isascii() and id.isdigit() and len(id) < 10, "logit_bias", f"{id[:40]!r} is no token id"
+            )
         given["logit_bias"] = {int(id): bias for id, bias in given["logit_bias"].items()}
     try:
         return Sampling.model_validate({**defaults.model_dump(), **given})
