@@ -1,7 +1,8 @@
 """A real but small world for tests of the engine and the server: a byte tokenizer, a template, tiny Llamas.
 
-`random_llama` has random weights. `parrot` is a Llama whose weights are set by hand so that each token has one known
-successor: its embedding is the identity, attention and MLP add nothing, its head is a permutation. It says what a test wants said.
+`random_llama` has random weights. `parrot` is a Llama whose weights are set by hand so that each token has
+one known successor: its embedding is the identity, attention and MLP add nothing, its head is a
+permutation. It says what a test wants said.
 """
 
 import codecs
@@ -64,7 +65,7 @@ class ByteStream:
 
 
 class PlainTemplate:
-    """<bos>, then for each message <start>role<end>content<eot>; a reply that is a JSON object with a name is a call."""
+    """<bos>, then each message as <start>role<end>content<eot>; a reply that is JSON with a name is a call."""
 
     def __init__(self, tokenizer):
         self.tokenizer, self.stop_ids = tokenizer, tokenizer.stop_ids

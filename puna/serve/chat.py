@@ -1,6 +1,7 @@
 """POST /v1/chat/completions, the answering half: events become one reply or a stream of chunks.
 
-Where tools are offered a reply may turn out to be a call, which only its end can tell; such a reply is sent in one piece.
+Where tools are offered a reply may turn out to be a call, which only its end can tell; such a reply is
+sent in one piece.
 """
 
 from collections.abc import AsyncIterator
@@ -24,7 +25,7 @@ async def reply(body: ChatBody, running: Running) -> Json:
 
 
 async def chunks(body: ChatBody, running: Running) -> AsyncIterator[Json]:
-    """The role of every choice, then its text as it comes, then how it ended; at last the usage, where asked for."""
+    """The role of every choice, its text as it comes, how it ended; at last the usage, where asked for."""
     envelope = Envelope("chat.completion.chunk", "chatcmpl", running.served)
     answers = _answers(running)
 

@@ -1,4 +1,4 @@
-"""POST /v1/completions, the answering half: plain continuation, with the prompt echoed and scored where asked for."""
+"""POST /v1/completions, the answering half: continuation, the prompt echoed and scored where asked for."""
 
 from collections.abc import AsyncIterator
 
@@ -9,7 +9,7 @@ from puna.serve.served import Running
 
 
 class Choice:
-    """One continuation as its events come; `add` gives the text and the scores that are new, the prompt's first."""
+    """One continuation as it comes; `add` gives the text and scores that are new, the prompt's first."""
 
     def __init__(self, body: CompletionBody, running: Running, index: int):
         tokenizer, self.request = running.served.tokenizer, running.requests[index]

@@ -1,7 +1,8 @@
 """Who may come in: the names the server answers to, the key it wants, and how much it reads.
 
-A server on loopback is still reached by every web page the user opens: a page can point its own name at 127.0.0.1 (DNS
-rebinding) or post without asking. So on loopback the Host header must name this machine, and so must Origin, which only browsers send.
+A server on loopback is still reached by every web page the user opens: a page can point its own name at
+127.0.0.1 (DNS rebinding) or post without asking. So on loopback the Host header must name this machine,
+and so must Origin, which only browsers send.
 """
 
 import hashlib
@@ -25,7 +26,7 @@ BODY_BYTES = 16 * 2**20
 
 
 class Door:
-    """ASGI: lets in what may come in. `hosts` None: any name; `api_key` None: anyone. /health needs no key."""
+    """ASGI: the way in. `hosts` None: any name; `api_key` None: anyone. /health needs no key."""
 
     def __init__(self, app: ASGIApp, hosts: Collection[str] | None, api_key: str | None, body_bytes: int):
         self.app, self.hosts, self.body_bytes = app, hosts, body_bytes
@@ -44,7 +45,7 @@ class Door:
             for name, value in (("Host", headers.get("host", "")), ("Origin", headers.get("origin"))):
                 if value is not None and _host_of(value) not in self.hosts:
                     return RequestError(
-                        f"{name} {value!r} is not this machine; the server answers to {', '.join(sorted(self.hosts))}",
+                        f"{name} {value!r} is not this machine; we answer to {', '.join(sorted(self.hosts))}",
                         403,
                         "host_not_allowed",
                     )

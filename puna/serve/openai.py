@@ -1,8 +1,8 @@
 """What OpenAI's clients send, typed, and what it means to the engine.
 
-A field we do not know is an error that names the nearest one we do, as at OpenAI: a misspelt `temprature` must not be
-ignored. Fields of theirs that cannot change an answer here are taken and have no effect (NO_EFFECT); fields that would, and that we cannot
-honour, are refused unless they ask for what happens anyway (ONLY).
+A field we do not know is an error that names the nearest one we do, as at OpenAI: a misspelt `temprature`
+must not be ignored. Fields of theirs that cannot change an answer here are taken and have no effect;
+fields that would, and that we cannot honour, are refused unless they ask for what happens anyway (ONLY).
 """
 
 import difflib
@@ -64,7 +64,7 @@ class Common(Body):
     max_tokens: int | None = Field(None, ge=0)
     stream: bool | None = None
     stream_options: StreamOptions | None = None
-    user: Any = None  # NO_EFFECT from here on
+    user: Any = None  # without effect, from here on
     metadata: Any = None
     store: Any = None
     service_tier: Any = None

@@ -99,13 +99,13 @@ def _token(id: int, logprob: float, tokenizer: Text) -> Json:
 
 
 class CompletionScores:
-    """Log-probabilities as the completions endpoint writes them: lists side by side, with offsets into the text."""
+    """Log-probabilities as the completions endpoint writes them: lists, with offsets into the text."""
 
     def __init__(self, tokenizer: Text):
         self.tokenizer, self.offset = tokenizer, 0
 
     def prompt(self, ids: Sequence[int], scores: Sequence[TokenScore | None], silent: int) -> Json:
-        """The prompt's own. Its offsets are those of the echoed text, which lacks the first `silent` ids: our BOS."""
+        """The prompt's own. The echoed text, where offsets point, lacks the first `silent` ids: our BOS."""
         said = self._empty()
         for index, (id, score) in enumerate(zip(ids, scores, strict=True)):
             self._add(said, id, score)

@@ -1,4 +1,4 @@
-"""The model behind the door, and a bridge: the engine's thread hands events over, an event loop awaits them."""
+"""The model behind the door, and a bridge from the engine's thread to an event loop that awaits its events."""
 
 import asyncio
 import time
@@ -58,7 +58,7 @@ class Served:
 
 
 class Running:
-    """Several engine requests as one stream of (index, event). RequestError at once if they cannot be served."""
+    """Several engine requests as one stream of (index, event). RequestError at once if that cannot be."""
 
     def __init__(self, served: Served, requests: Sequence[Request]):
         self.served, self.requests = served, requests
@@ -94,7 +94,7 @@ class Running:
 
     @asynccontextmanager
     async def watched(self, receive: Receive) -> AsyncIterator[None]:
-        """While the block runs, a client that hangs up cancels everything; so does leaving the block early."""
+        """While the block runs, a client that hangs up cancels everything; leaving early does, too."""
         watch = asyncio.create_task(self._until_gone(receive))
         self.served.running.add(self)
         try:

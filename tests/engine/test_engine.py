@@ -1,4 +1,4 @@
-"""The engine: what a request gets does not depend on how it is read, on what else runs, or on what was read before."""
+"""The engine: what a request gets depends on nothing that was read before or runs beside it."""
 
 import gc
 import random

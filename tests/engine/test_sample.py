@@ -1,4 +1,4 @@
-"""Sampling: each rule equals its textbook definition, written here slowly, and draws follow the distribution."""
+"""Sampling: each rule is its textbook definition, written here slowly; draws follow the distribution."""
 
 import collections
 import math

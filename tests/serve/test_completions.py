@@ -1,4 +1,4 @@
-"""POST /v1/completions with the real openai client: continuation, echo and scores, as evaluation harnesses use them."""
+"""POST /v1/completions with the real openai client: continuation, echo and scores."""
 
 import openai
 import pytest
