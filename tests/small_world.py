@@ -65,7 +65,7 @@ class ByteStream:
 
 
 class PlainTemplate:
-    """<bos>, then each message as <start>role<end>content<eot>; a reply that is JSON with a name is a call."""
+    """<bos>, each message as <start>role<end>content<eot>; a reply that is JSON with a name is a call."""
 
     def __init__(self, tokenizer):
         self.tokenizer, self.stop_ids = tokenizer, tokenizer.stop_ids

@@ -1,4 +1,4 @@
-"""The model behind the door, and a bridge from the engine's thread to an event loop that awaits its events."""
+"""The model behind the door, and a bridge from the engine's thread to an event loop that awaits events."""
 
 import asyncio
 import time
