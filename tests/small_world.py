@@ -13,11 +13,10 @@ from itertools import pairwise
 
 import torch
 
-from puna.messages import Call, Message
 from puna.model.config import ModelConfig
 from puna.model.transformer import Llama
 
-SPECIAL = ("<bos>", "<eot>", "<start>", "<end>")
+SPECIAL = ("<bos>", "<eot>", "<start>", "<end>", "<|python_tag|>")
 Rendered = namedtuple("Rendered", "ids spans")
 
 
@@ -26,7 +25,7 @@ class ByteTokenizer:
 
     def __init__(self, words=()):
         self.pieces = [bytes([n]) for n in range(256)] + [w.encode() for w in words]
-        self.special = {name: len(self.pieces) + n for n, name in enumerate(SPECIAL)}
+        self.special = self.specials = {name: len(self.pieces) + n for n, name in enumerate(SPECIAL)}
         self.size = len(self.pieces) + len(SPECIAL)
         self.ids = {piece: id for id, piece in enumerate(self.pieces)}
         longest = sorted(self.pieces, key=len, reverse=True)
@@ -65,7 +64,7 @@ class ByteStream:
 
 
 class PlainTemplate:
-    """<bos>, each message as <start>role<end>content<eot>; a reply that is JSON with a name is a call."""
+    """<bos>, each message as <start>role<end>content<eot>."""
 
     def __init__(self, tokenizer):
         self.tokenizer, self.stop_ids = tokenizer, tokenizer.stop_ids
@@ -81,15 +80,6 @@ class PlainTemplate:
         if reply:
             ids += [special["<start>"], *encode("assistant"), special["<end>"]]
         return Rendered(ids, ())
-
-    def parse(self, ids, names=None):
-        text = self.tokenizer.decode([id for id in ids if id not in self.stop_ids])
-        try:
-            said = json.loads(text)
-            assert names is None or said["name"] in names
-            return Message(role="assistant", calls=(Call(name=said["name"], arguments=said["parameters"]),))
-        except (ValueError, TypeError, KeyError, AssertionError):
-            return Message(role="assistant", content=text)
 
 
 def random_llama(vocab_size, context=512, seed=0):

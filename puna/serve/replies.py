@@ -7,7 +7,7 @@ from typing import Any
 
 from puna.engine.request import Event, TokenScore, Usage
 from puna.errors import RequestError
-from puna.messages import Message, call_to_openai
+from puna.messages import Call, call_to_openai
 from puna.serve.served import Served, Text
 
 Json = dict[str, Any]
@@ -66,7 +66,7 @@ class Answer:
     def __init__(self, stop_ids: frozenset[int]):
         self.stop_ids = stop_ids
         self.ids: list[int] = []
-        self.text, self.finish, self.usage = "", "", Usage()
+        self.finish, self.usage = "", Usage()
         self.scores: list[TokenScore] = []
         self.prompt_scores: Sequence[TokenScore | None] = ()
 
@@ -74,7 +74,6 @@ class Answer:
         """Take an event in; gives its scores, less the stop id's, which is not part of the text."""
         scores = [score for score in event.scores if score.id not in self.stop_ids]
         self.ids += event.ids
-        self.text += event.text
         self.scores += scores
         self.prompt_scores = event.prompt_scores or self.prompt_scores
         if event.finish:
@@ -147,8 +146,6 @@ def joined(parts: Sequence[Json]) -> Json | None:
     return {key: [item for part in parts for item in part[key]] for key in parts[0]} if parts else None
 
 
-def calls_of(message: Message) -> list[Json]:
-    """The tool calls of a reply; those without an id get one, so that the tool's answer can name it."""
-    return [
-        {**call_to_openai(call), "id": call.id or f"call_{uuid.uuid4().hex[:24]}"} for call in message.calls
-    ]
+def calls_to_openai(calls: Sequence[Call]) -> list[Json]:
+    """Tool calls; those without an id get one, so that the tool's answer can name it."""
+    return [{**call_to_openai(call), "id": call.id or f"call_{uuid.uuid4().hex[:24]}"} for call in calls]

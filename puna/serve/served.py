@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
@@ -26,6 +26,7 @@ class Text(Protocol):
     bos_id: int | None
     adds_bos: bool
     stop_ids: Collection[int]
+    specials: Mapping[str, int]
 
     def encode(self, text: str) -> Sequence[int]: ...
 
@@ -40,8 +41,6 @@ class Template(Protocol):
     stop_ids: Collection[int]
 
     def render(self, messages: Sequence[Message], tools: Sequence[Tool] = ()) -> Any: ...
-
-    def parse(self, ids: Sequence[int], names: Collection[str] | None = None) -> Message: ...
 
 
 @dataclass(frozen=True)

@@ -71,6 +71,15 @@ def polite():
 
 
 @pytest.fixture(scope="session")
+def tagger():
+    """A model that begins its call with the special token for it."""
+    special = TOKENIZER.special
+    said = [special["<end>"], special["<|python_tag|>"], TOKENIZER.ids[CALL.encode()], special["<eot>"]]
+    with site(parrot(TOKENIZER.size, said)) as here:
+        yield here
+
+
+@pytest.fixture(scope="session")
 def caller():
     """A model that answers every chat with one tool call."""
     special = TOKENIZER.special

@@ -5,6 +5,7 @@ import json
 
 import openai
 import pytest
+from conftest import CALL
 
 ASK = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "What is a puna?"}]
 TOOLS = [{"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}]
@@ -118,6 +119,20 @@ def test_a_reply_that_calls_a_tool_says_so(caller):
     assert deltas[-1].finish_reason == "tool_calls" and not any(c.delta.content for c in deltas)
 
 
+def test_a_call_may_begin_with_its_special_token(tagger):
+    choice = chat(tagger, tools=TOOLS).choices[0]
+    assert choice.message.tool_calls[0].function.name == "weather" and choice.message.content is None
+    other = [{"type": "function", "function": {"name": "clock"}}]
+    for offered in ({}, {"tools": other}):
+        plain = chat(tagger, **offered).choices[0]
+        assert (plain.message.content, plain.finish_reason) == (CALL, "stop")
+
+
+def test_prose_streams_where_tools_are_offered(polite):
+    texts = [c.choices[0].delta.content for c in chat(polite, tools=TOOLS, stream=True)]
+    assert len([text for text in texts if text]) > 1 and "".join(filter(None, texts)) == "né€!"
+
+
 def test_a_tools_answer_can_be_sent_back(caller):
     call = chat(caller, tools=TOOLS).choices[0].message
     answer = {"role": "tool", "tool_call_id": call.tool_calls[0].id, "content": "12 °C"}
@@ -131,7 +146,6 @@ def test_without_an_offer_there_is_no_call(caller, polite):
     other = [{"type": "function", "function": {"name": "clock"}}]
     assert chat(caller, tools=other).choices[0].finish_reason == "stop", "only what was offered can be called"
     assert chat(polite, tools=TOOLS).choices[0].message.content == "né€!"
-    assert "".join(c.choices[0].delta.content or "" for c in chat(polite, tools=TOOLS, stream=True)) == "né€!"
 
 
 def test_the_async_client_gets_many_answers_at_once(tiny):

@@ -158,7 +158,7 @@ def test_models_and_health(tiny):
 
 
 def test_a_full_queue_is_429_and_the_client_tries_again():
-    with site(random_llama(261, context=2048), {"together": 1, "waiting": 1}) as small:
+    with site(random_llama(262, context=2048), {"together": 1, "waiting": 1}) as small:
         ask = {**ASK, "max_tokens": 1800, "logit_bias": {"65": 100}, "stream": True}
         streams = [small.client.chat.completions.create(**ask)]
         next(streams[0])
@@ -175,7 +175,7 @@ def test_a_full_queue_is_429_and_the_client_tries_again():
 
 
 def test_the_servers_defaults_draw_where_the_client_says_nothing():
-    with site(random_llama(261), defaults=Sampling(temperature=0, repetition_penalty=1.3)) as here:
+    with site(random_llama(262), defaults=Sampling(temperature=0, repetition_penalty=1.3)) as here:
         silent, said = (
             here.client.chat.completions.create(**ASK, **more) for more in ({}, {"temperature": 0})
         )

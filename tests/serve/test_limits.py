@@ -44,12 +44,12 @@ def test_a_page_from_elsewhere_cannot_post(tiny, origin, status):
 
 
 def test_a_server_for_others_answers_to_any_name():
-    with site(random_llama(261), hosts=None) as here:
+    with site(random_llama(262), hosts=None) as here:
         assert httpx.get(here.url + "/v1/models", headers={"host": "box.example"}).status_code == 200
 
 
 def test_a_key_opens_and_nothing_else_does():
-    with site(random_llama(261), api_key="sésame") as here:
+    with site(random_llama(262), api_key="sésame") as here:
         for wrong in (
             {},
             {"authorization": "Bearer"},
@@ -69,7 +69,7 @@ def test_a_key_opens_and_nothing_else_does():
 
 
 def test_a_body_too_large_is_refused_announced_or_not():
-    with site(random_llama(261), body_bytes=1000) as here:
+    with site(random_llama(262), body_bytes=1000) as here:
 
         def pieces():
             for _ in range(20):
