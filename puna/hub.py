@@ -1,4 +1,4 @@
-"""Where a MODEL argument leads: a folder, a .gguf file, the alias `smollm2`, or hf:org/name. No torch here."""
+"""Where a MODEL argument leads: a folder, a .gguf file, the alias `smollm2`, or hf:org/name."""
 
 import importlib.util
 import os
@@ -29,7 +29,7 @@ class Place:
 
 
 def find(model: str) -> Place:
-    """The place a MODEL argument names. Downloads only for hf:org/name. PunaError says what was looked for."""
+    """The place a MODEL argument names. Only hf:org/name downloads. PunaError says what was looked for."""
     if model in ALIASES and not Path(model).exists():
         return Place(_packaged(model), "gguf")
     if model.startswith("hf:"):
@@ -82,7 +82,9 @@ def _packaged(alias: str) -> Path:
 
 
 def _downloaded(name: str) -> Path:
-    """A hub snapshot on this disk; huggingface_hub resumes and verifies. HF_HUB_OFFLINE=1 uses the cache only."""
+    """A hub snapshot on this disk; huggingface_hub resumes and verifies. HF_HUB_OFFLINE=1 uses the cache
+    only.
+    """
     name, _, revision = name.partition("@")
     need(
         name.count("/") == 1 and all(name.split("/")),

@@ -1,4 +1,5 @@
-"""What happened, as records: `event("step", loss=2.1)` goes to every listener; a console line or a file is a listener.
+"""What happened, as records: `event("step", loss=2.1)` goes to every listener; a console line or a file is a
+listener.
 
 Rooms below `cli` never print. They tell events; who runs them decides what becomes of these.
 """

@@ -17,15 +17,13 @@ Finish = Literal["stop", "length", "cancelled", "error"]
 
 
 class Sampling(Settings):
-    """How the next token is drawn. The defaults draw from the model's own distribution; temperature 0 takes the best."""
+    """How the next token is drawn: by default from the model's distribution; temperature 0 takes the best."""
 
     temperature: float = Field(1.0, ge=0, le=100)
     top_k: int = Field(0, ge=0)  # 0: no limit
     top_p: float = Field(1.0, gt=0, le=1)
     min_p: float = Field(0.0, ge=0, le=1)  # keep what has at least this share of the best token's probability
-    repetition_penalty: float = Field(
-        1.0, gt=0, le=100
-    )  # divides positive and multiplies negative logits of seen tokens
+    repetition_penalty: float = Field(1.0, gt=0, le=100)  # above 1, seen tokens become less likely
     presence_penalty: float = Field(0.0, ge=-100, le=100)  # subtracted once from each token already written
     frequency_penalty: float = Field(0.0, ge=-100, le=100)  # subtracted once for each time it was written
     logit_bias: Mapping[int, float] = {}  # added to the logits, by token id
@@ -34,7 +32,7 @@ class Sampling(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """Continue `ids`. Text that holds one of `stop` ends before it; an id of `stop_ids` ends and is not text."""
+    """Continue `ids`. Text ends before one of `stop`; an id of `stop_ids` ends it and is not text."""
 
     ids: tuple[int, ...]
     sampling: Sampling = field(default_factory=Sampling)

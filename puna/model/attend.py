@@ -1,6 +1,7 @@
 """What a position may look at: the values of the model's `attend` argument that need no parallelism.
 
-`causal` for training rows, `documents` for rows that pack several texts, `Memory` for one conversation that grows.
+`causal` for training rows, `documents` for rows that pack several texts, `Memory` for one conversation
+that grows.
 """
 
 import torch
@@ -19,7 +20,9 @@ def causal(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 
 def documents(owner: Tensor) -> Attend:
-    """Causal attention that never crosses a document: owner (B, T) numbers each position's document [P 3.4.1]."""
+    """Causal attention that never crosses a document: owner (B, T) numbers each position's document [P
+    3.4.1].
+    """
     same = owner[:, None, :, None] == owner[:, None, None, :]  # (B, 1, T, T)
     mask = same.tril()  # (B, 1, T, T)
 

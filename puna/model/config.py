@@ -1,4 +1,5 @@
-"""The numbers that make one dense Llama: sizes, RoPE, tied or not. Read from any file, written as config.json.
+"""The numbers that make one dense Llama: sizes, RoPE, tied or not. Read from any file, written as
+config.json.
 
 Nothing here imports torch, so plans, servers and `puna look` can read sizes in a blink.
 """
@@ -16,10 +17,11 @@ COUNT = Field(gt=0, lt=2**24)  # above every published size; a hostile file cann
 
 
 class RopeScaling(Settings):
-    """How far positions are squeezed [P 3.4.2; llama-models model.py]. `linear` divides every frequency by `factor`.
+    """How far positions are squeezed [P 3.4.2; llama-models model.py]. `linear` divides every frequency by
+    `factor`.
 
-    `llama3` leaves wavelengths under original/high_freq_factor alone, divides those over original/low_freq_factor,
-    and blends between.
+    `llama3` leaves wavelengths under original/high_freq_factor alone, divides those over
+    original/low_freq_factor, and blends between.
     """
 
     rope_type: Literal["llama3", "linear"] = "llama3"
@@ -128,7 +130,9 @@ def parameters(config: ModelConfig) -> int:
 
 
 def from_hf(values: dict[str, Any], where: str) -> ModelConfig:
-    """ModelConfig from a Hugging Face config.json; ConfigError for what is not a Llama that differs in numbers only."""
+    """ModelConfig from a Hugging Face config.json; ConfigError for what is not a Llama that differs in
+    numbers only.
+    """
     need(
         values.get("model_type", "llama") == "llama",
         f"{where}: model_type {values.get('model_type')!r} is another architecture",
@@ -142,13 +146,13 @@ def from_hf(values: dict[str, Any], where: str) -> ModelConfig:
             error=ConfigError,
         )
     taken = {key: values[key] for key in ModelConfig.model_fields if key in values and key != "rope_scaling"}
-    taken.setdefault(
-        "num_key_value_heads", values.get("num_attention_heads")
-    )  # before GQA, files left it out
-    rope = {
-        **(values.get("rope_scaling") or {}),
-        **(values.get("rope_parameters") or {}),
-    }  # transformers 4, 5
+    # before GQA, files left the groups out
+    taken.setdefault("num_key_value_heads", values.get("num_attention_heads"))
+    rope: dict[str, Any] = {}
+    for key in ("rope_scaling", "rope_parameters"):  # transformers 4's name and 5's
+        given = values.get(key) or {}
+        need(isinstance(given, dict), f"{where}: {key} is {given!r}, not an object", error=ConfigError)
+        rope |= given
     taken["rope_theta"] = rope.pop("rope_theta", values.get("rope_theta", 10_000.0))
     taken["rope_scaling"] = _rope_from_hf(rope, where)
     return ModelConfig.read(taken, where)
@@ -168,7 +172,9 @@ def _rope_from_hf(rope: Any, where: str) -> dict[str, Any] | None:
 
 
 def to_hf(config: ModelConfig, dtype: str) -> dict[str, Any]:
-    """The config.json that transformers, vLLM, SGLang and llama.cpp's converter read. `dtype` as torch names it."""
+    """The config.json that transformers, vLLM, SGLang and llama.cpp's converter read. `dtype` as torch names
+    it.
+    """
     values = config.model_dump()
     rope = values.pop("rope_scaling")
     if rope and rope["rope_type"] == "linear":

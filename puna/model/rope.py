@@ -29,7 +29,7 @@ def angles(positions: torch.Tensor, config: ModelConfig) -> tuple[torch.Tensor, 
 
 
 def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
-    """Turn each channel pair (i, i + Dh/2) of x (..., H, Dh) by its position's angle; cos and sin are (..., 1, Dh/2)."""
+    """Turn each channel pair (i, i + Dh/2) of x (..., H, Dh) by its position's angle (..., 1, Dh/2)."""
     first, second = x.float().chunk(2, dim=-1)  # (..., H, Dh/2)
     turned = torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)  # (..., H, Dh)
     return turned.type_as(x)

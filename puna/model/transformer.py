@@ -1,10 +1,11 @@
 """The dense transformer of the Llama family, whole: tokens in, hidden states out, logits by the head.
 
-It knows no mask, cache, batch layout or rank. It is handed `attend(layer, q, k, v) -> mixed`, which remembers and
-mixes; causal rows, packed documents, a cache and context parallelism are values of that one argument (attend.py).
-Module names are Hugging Face's, so the state dict is the file.
+It knows no mask, cache, batch layout or rank. It is handed `attend(layer, q, k, v) -> mixed`, which
+remembers and mixes; causal rows, packed documents, a cache and context parallelism are values of that one
+argument (attend.py). Module names are Hugging Face's, so the state dict is the file.
 
-Letters: B rows, T new positions, D width, H query heads, K key-value heads, Dh head width, F hidden width, V vocabulary.
+Letters: B rows, T new positions, D width, H query heads, K key-value heads, Dh head width, F hidden width,
+V vocabulary.
 """
 
 from collections.abc import Callable
@@ -16,13 +17,12 @@ from torch import Tensor, nn
 from puna.model.config import ModelConfig
 from puna.model.rope import angles, rotate
 
-Attend = Callable[
-    [int, Tensor, Tensor, Tensor], Tensor
-]  # layer, q (..., H, Dh), k and v (..., K, Dh) -> (..., H, Dh)
+# layer, q (..., H, Dh), k and v (..., K, Dh) -> mixed (..., H, Dh)
+Attend = Callable[[int, Tensor, Tensor, Tensor], Tensor]
 
 
 class RMSNorm(nn.Module):
-    """Scale to unit mean square in fp32, cast back, then weigh: the order of Meta's code and Hugging Face's."""
+    """Scale to unit mean square in fp32, cast back, then weigh: Meta's order and Hugging Face's."""
 
     def __init__(self, width: int, eps: float):
         super().__init__()
