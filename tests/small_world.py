@@ -1,7 +1,8 @@
 """A real but small world for tests of the engine and the server: a byte tokenizer, a template, tiny Llamas.
 
-`random_llama` has random weights. `parrot` is a Llama whose weights are set by hand so that each token has one known
-successor: its embedding is the identity, attention and MLP add nothing, its head is a permutation. It says what a test wants said.
+`random_llama` has random weights. `parrot` is a Llama whose weights are set by hand so that each token has
+one known successor: its embedding is the identity, attention and MLP add nothing, its head is a
+permutation. It says what a test wants said.
 """
 
 import codecs
@@ -12,11 +13,10 @@ from itertools import pairwise
 
 import torch
 
-from puna.messages import Call, Message
 from puna.model.config import ModelConfig
 from puna.model.transformer import Llama
 
-SPECIAL = ("<bos>", "<eot>", "<start>", "<end>")
+SPECIAL = ("<bos>", "<eot>", "<start>", "<end>", "<|python_tag|>")
 Rendered = namedtuple("Rendered", "ids spans")
 
 
@@ -25,7 +25,7 @@ class ByteTokenizer:
 
     def __init__(self, words=()):
         self.pieces = [bytes([n]) for n in range(256)] + [w.encode() for w in words]
-        self.special = {name: len(self.pieces) + n for n, name in enumerate(SPECIAL)}
+        self.special = self.specials = {name: len(self.pieces) + n for n, name in enumerate(SPECIAL)}
         self.size = len(self.pieces) + len(SPECIAL)
         self.ids = {piece: id for id, piece in enumerate(self.pieces)}
         longest = sorted(self.pieces, key=len, reverse=True)
@@ -34,18 +34,21 @@ class ByteTokenizer:
         self.stop_ids = frozenset({self.special["<eot>"]})
 
     def encode(self, text, special=False):
-        return [self.ids[piece] for piece in self.pattern.findall(text.encode())]
+        return [self.ids[piece] for piece in self.pattern.findall(text.encode(errors="replace"))]
 
-    def bytes_of(self, id, special=False):
-        if id < len(self.pieces):
-            return self.pieces[id]
-        return SPECIAL[id - len(self.pieces)].encode() if special else b""
+    def bytes_of(self, id):
+        return self._bytes(id, special=True)
 
-    def decode(self, ids, special=False):
-        return b"".join(self.bytes_of(id, special) for id in ids).decode(errors="replace")
+    def decode(self, ids, special=True):
+        return b"".join(self._bytes(id, special) for id in ids).decode(errors="replace")
 
     def stream(self, special=False):
         return ByteStream(self, special)
+
+    def _bytes(self, id, special):
+        if id < len(self.pieces):
+            return self.pieces[id]
+        return SPECIAL[id - len(self.pieces)].encode() if special else b""
 
 
 class ByteStream:
@@ -54,14 +57,14 @@ class ByteStream:
         self.decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
     def push(self, id):
-        return self.decoder.decode(self.tokenizer.bytes_of(id, self.special))
+        return self.decoder.decode(self.tokenizer._bytes(id, self.special))
 
     def finish(self):
         return self.decoder.decode(b"", final=True)
 
 
 class PlainTemplate:
-    """<bos>, then for each message <start>role<end>content<eot>; a reply that is a JSON object with a name is a call."""
+    """<bos>, each message as <start>role<end>content<eot>."""
 
     def __init__(self, tokenizer):
         self.tokenizer, self.stop_ids = tokenizer, tokenizer.stop_ids
@@ -77,14 +80,6 @@ class PlainTemplate:
         if reply:
             ids += [special["<start>"], *encode("assistant"), special["<end>"]]
         return Rendered(ids, ())
-
-    def parse(self, ids):
-        text = self.tokenizer.decode([id for id in ids if id not in self.stop_ids])
-        try:
-            said = json.loads(text)
-            return Message(role="assistant", calls=(Call(name=said["name"], arguments=said["parameters"]),))
-        except (ValueError, TypeError, KeyError):
-            return Message(role="assistant", content=text)
 
 
 def random_llama(vocab_size, context=512, seed=0):

@@ -1,15 +1,15 @@
 """The engine: requests come in from any thread, one thread reads and writes for all of them, events go out.
 
-Requests being served take turns: a turn reads one chunk of a prompt or writes one token, so a long prompt does not
-silence a short answer. The others wait in a queue with an end. Nothing is batched here: this engine is the definition
-that faster ones are held to.
+Requests being served take turns: a turn reads one chunk of a prompt or writes one token, so a long prompt
+does not silence a short answer. The others wait in a queue with an end. Nothing is batched here: this
+engine is the definition that faster ones are held to.
 """
 
 import queue
 import threading
 import traceback
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Self
 
 from torch import Tensor
@@ -100,7 +100,7 @@ class Engine:
         return task.cancel
 
     def cancel(self, request_id: str) -> None:
-        """End a request soon, with finish "cancelled"; what it has read stays for the next. Unknown ids are no error."""
+        """End a request soon, with finish "cancelled"; what it read stays. Unknown ids are no error."""
         with self._changed:
             if task := self._tasks.get(request_id):
                 task.cancel()
@@ -127,15 +127,14 @@ class Engine:
 
     def check(self, request: Request) -> None:
         """RequestError if this request could never be served; says what, where and what to try."""
-        _check_ids(request, self.config.vocab_size)
+        _check_ids(request.ids, self.size)
         _check_settings(request, self.size)
         wanted = len(request.ids) + (request.max_tokens != 0)
         if wanted > self.context:
             raise RequestError(
-                f"ids: the prompt has {len(request.ids):,} tokens; with at least one to write, the context "
-                f"of {self.context:,} is too short\n  try: a shorter prompt, or an engine with a longer context",
+                f"the prompt has {len(request.ids):,} tokens; with at least one to write, the context "
+                f"of {self.context:,} is too short\n  try: a shorter prompt, or a longer context",
                 code="context_length_exceeded",
-                param="ids",
             )
 
     def __enter__(self) -> Self:
@@ -155,7 +154,7 @@ class Engine:
             self._turn(task)
 
     def _admit(self, active: deque[Task]) -> bool:
-        """Move waiting tasks to their place among the active; wait for one if there is none. False: the engine closes."""
+        """Move waiting tasks among the active; wait if there is nothing to do. False: the engine closes."""
         with self._changed:
             self._changed.wait_for(lambda: active or self._queue or self._closed)
             for task in [task for task in self._queue if task.cancelled]:
@@ -166,7 +165,7 @@ class Engine:
             return not self._closed
 
     def _turn(self, task: Task) -> bool:
-        """One step of one task; true if it was the last. Whatever goes wrong in a step ends its own task only."""
+        """One step of one task; true if it was the last. What goes wrong in a step ends its own task only."""
         try:
             event = self._step(task)
         except Exception as problem:  # the one broad except: this thread must go on for the others
@@ -195,7 +194,7 @@ class Engine:
         return task.write(logits[-1])
 
     def _read(self, task: Task) -> Tensor | None:
-        """Read one chunk, or the token just written: logits (rows, V). None if nothing is wanted of the model."""
+        """Read one chunk, or the token just written: logits (rows, V). None if there is nothing to ask."""
         request = task.request
         if task.limit == 0 and not request.prompt_logprobs:
             return None
@@ -209,7 +208,7 @@ class Engine:
         if request.prompt_logprobs:
             following = request.ids[here + 1 : here + 1 + rows]
             for row, id in zip(logits, following, strict=False):
-                task.prompt_scores.append(score(row, id, request.logprobs or 0))
+                task.prompt_scores.append(score(row, id, request.logprobs or 0, self.size))
         return logits
 
     def _memory(self, request: Request) -> Memory:
@@ -235,7 +234,7 @@ class Engine:
 
 
 class Stream(Iterator[Event]):
-    """One request's events as they come; the last one has `finish`. Closing or dropping it cancels the request."""
+    """One request's events; the last one has `finish`. Closing or dropping the stream cancels the request."""
 
     def __init__(self, request_id: str, arrived: "queue.SimpleQueue[Event]", cancel: Callable[[], None]):
         self.id, self.arrived, self.cancel, self.over = request_id, arrived, cancel, False
@@ -261,14 +260,11 @@ class Stream(Iterator[Event]):
         self.cancel()
 
 
-def _check_ids(request: Request, vocab_size: int) -> None:
-    need(request.ids, "ids: the prompt is empty", "at least one token", RequestError)
-    outside = next((id for id in request.ids if not 0 <= id < vocab_size), None)
-    need(
-        outside is None,
-        f"ids: {outside} is no token of this model; it knows 0 to {vocab_size - 1}",
-        error=RequestError,
-    )
+def _check_ids(ids: Sequence[int], size: int) -> None:
+    need(ids, "the prompt is empty", "at least one token", RequestError)
+    if min(ids) < 0 or max(ids) >= size:
+        outside = next(id for id in ids if not 0 <= id < size)
+        raise RequestError(f"{outside} is no token of this model; it knows 0 to {size - 1}")
 
 
 def _check_settings(request: Request, size: int) -> None:

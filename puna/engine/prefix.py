@@ -1,7 +1,8 @@
 """What was read once need not be read again: memories of ended requests, found by the ids they begin with.
 
-The next turn of a chat begins with all of the last one, so it reads only what is new. An answer that was cancelled keeps
-its memory too. A reused prefix gives the logits it would give alone up to float rounding: the same sums, made in chunks of another size.
+The next turn of a chat begins with all of the last one, so it reads only what is new. An answer that was
+cancelled keeps its memory too. A reused prefix gives the logits it would give alone up to float rounding:
+the same sums, made in chunks of another size.
 """
 
 from collections.abc import Sequence

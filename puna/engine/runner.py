@@ -1,7 +1,7 @@
-"""The runner that is the definition: the plain torch model reads ids into one Memory and gives the logits after them.
+"""The runner that is the definition: the plain torch model reads ids and gives the logits after them.
 
-Faster runners have the same `run`; a law holds them to this one. It reads on the device and in the number type of the
-model's weights; logits come back as fp32 on the CPU, where the choice is made.
+Faster runners have the same `run`; a law holds them to this one. It reads on the device and in the number
+type of the model's weights; logits come back as fp32 on the CPU, where the choice is made.
 """
 
 from collections.abc import Callable, Sequence
@@ -29,7 +29,7 @@ class TorchRunner:
     def run(
         self, ids: Sequence[int], memory: Memory, rows: int = 1, cancelled: Callable[[], bool] = never
     ) -> Tensor:
-        """Read `ids` after what `memory` holds; logits (rows, V) of the last `rows` positions, fp32 on the CPU.
+        """Read `ids` after what `memory` holds; logits (rows, V) of the last `rows` positions.
 
         `cancelled` is asked before every layer: on a large model one chunk of a prompt takes seconds.
         """

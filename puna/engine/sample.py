@@ -1,10 +1,11 @@
 """Which token comes next: from one row of logits (V,) to one id, in small pure functions.
 
-The order: repetition penalty, presence and frequency penalties, logit bias; then at temperature 0 the best token, else
-temperature, top-k, top-p, min-p and one draw. Each step sees what the former left, renormalised. Temperature comes
-before the cuts, as in Meta's code and Hugging Face's (llama.cpp puts it last). Among equal logits the lower id goes
-first, so a choice never depends on how a sort breaks ties. All in float64 on the CPU: one uniform number a token, drawn from the
-request's own generator, decides, and nothing else that runs can change it.
+The order: repetition penalty, presence and frequency penalties, logit bias; then at temperature 0 the best
+token, else temperature, top-k, top-p, min-p and one draw. Each step sees what the former left,
+renormalised. Temperature comes before the cuts, as in Meta's code and Hugging Face's (llama.cpp puts it
+last). Among equal logits the lower id goes first, so a choice never depends on how a sort breaks ties. All
+in float64 on the CPU: one uniform number a token, drawn from the request's own generator, decides, and
+nothing else that runs can change it.
 """
 
 import math
@@ -55,7 +56,7 @@ class Sampler:
 
 
 def discourage_seen(logits: Tensor, seen: Tensor, penalty: float) -> Tensor:
-    """CTRL's rule, as Hugging Face has it: what stood in prompt or answer gets l/penalty if l > 0, else l·penalty."""
+    """CTRL's rule: what stood in prompt or answer gets l/penalty where l > 0, else l·penalty."""
     return torch.where(seen, torch.where(logits > 0, logits / penalty, logits * penalty), logits)
 
 
@@ -65,7 +66,7 @@ def discourage_written(logits: Tensor, times: Tensor, presence: float, frequency
 
 
 def cut(logits: Tensor, s: Sampling) -> Tensor:
-    """Logits at this temperature, minus infinity for what top-k, top-p and min-p rule out; switched off costs nothing."""
+    """Logits at this temperature, minus infinity for what top-k, top-p and min-p rule out."""
     row = (logits - logits.max()) / s.temperature  # the greatest is 0, so no temperature overflows
     if 0 < s.top_k < len(row):
         row = top_k(row, s.top_k)
@@ -82,7 +83,8 @@ def top_k(logits: Tensor, k: int) -> Tensor:
 def top_p(logits: Tensor, p: float) -> Tensor:
     """Sort by probability, greatest first; drop a token when those before it already sum to more than p.
 
-    Exact without sorting the vocabulary: the head of the order is enlarged until the first dropped token is in it.
+    Exact without sorting the vocabulary: the head of the order is enlarged until the first dropped token
+    is in it.
     """
     total, width = logits.logsumexp(-1), 64
     while True:
@@ -99,7 +101,7 @@ def min_p(logits: Tensor, share: float) -> Tensor:
 
 
 def draw(logits: Tensor, uniform: float) -> int:
-    """Inverse transform: the first id at which the running sum of probabilities passes `uniform`, in [0, 1)."""
+    """Inverse transform: the first id where the running sum of probabilities passes `uniform`, of [0, 1)."""
     running = logits.softmax(-1).cumsum(0)
     return int(torch.searchsorted(running, uniform * running[-1], right=True))
 
@@ -113,10 +115,13 @@ def best(logits: Tensor, k: int) -> Tensor:
     return ids[logits[ids].sort(descending=True, stable=True).indices]
 
 
-def score(logits: Tensor, chosen: int, alternatives: int) -> TokenScore:
-    """How probable the model itself holds `chosen`, and its best alternatives: log_softmax of the raw logits."""
+def score(logits: Tensor, chosen: int, alternatives: int, size: int) -> TokenScore:
+    """How probable the model itself holds `chosen`, and its best alternatives: log_softmax of the raw logits.
+
+    Alternatives come from the first `size` ids; what follows pads the vocabulary and has no text.
+    """
     row = logits.double().log_softmax(-1)
-    ids = best(row, min(alternatives, len(row))) if alternatives else row.new_empty(0).long()
+    ids = best(row[:size], min(alternatives, size)) if alternatives else row.new_empty(0).long()
     return TokenScore(chosen, float(row[chosen]), tuple(zip(ids.tolist(), row[ids].tolist(), strict=True)))
 
 

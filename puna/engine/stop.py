@@ -1,8 +1,8 @@
 """Where an answer ends by its text: stop strings, found while the text streams, wherever tokens divide it.
 
-The text ends before the stop string that is complete first (of two complete at once, the longer). What may still
-become a stop string is held back. Each stop string is followed by Knuth, Morris and Pratt's automaton, so every character costs a
-constant on average, whatever strings a client sends.
+The text ends before the stop string that is complete first (of two complete at once, the longer). What may
+still become a stop string is held back. Each stop string is followed by Knuth, Morris and Pratt's
+automaton, so every character costs a constant on average, whatever strings a client sends.
 """
 
 from collections.abc import Sequence

@@ -66,7 +66,9 @@ class Task:
         id = self.sampler.choose(logits[: self.size])
         stopped = id in self.request.stop_ids
         text = "" if stopped else self.stops.push(self.text.push(id))
-        scores = () if self.request.logprobs is None else (score(logits, id, self.request.logprobs),)
+        scores = (
+            () if self.request.logprobs is None else (score(logits, id, self.request.logprobs, self.size),)
+        )
         self.ids.append(id)
         self.first_token_s = self.first_token_s or time.monotonic() - self.submitted
         event = Event((id,), text, scores, self._prompt_scores())
@@ -75,7 +77,7 @@ class Task:
         return self.last_event("length", event) if self.written == self.limit else event
 
     def last_event(self, finish: Finish, event: Event | None = None) -> Event:
-        """`event`, or an empty one, that also ends the request: the text held back until now, and what it all took."""
+        """`event`, or an empty one, made the last: with the text held back, and what it all took."""
         event = event or Event(prompt_scores=self._prompt_scores() if finish == "length" else ())
         text = event.text + self._held_text()
         return replace(event, text=text, finish=finish, usage=self.usage())

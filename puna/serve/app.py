@@ -1,6 +1,7 @@
-"""The first server: OpenAI's chat, completions and models over one engine. No torch here; the engine brings it.
+"""The first server: OpenAI's chat, completions and models over one engine.
 
-`build_app` makes the application, `serve` runs it until a signal comes. Neither prints. On 127.0.0.1 unless told otherwise.
+`build_app` makes the application, `serve` runs it until a signal comes, on 127.0.0.1 unless told otherwise.
+Neither prints. No torch here: the engine brings it.
 """
 
 import asyncio
@@ -24,7 +25,7 @@ try:
     from starlette.types import Receive, Scope, Send
 except ModuleNotFoundError as missing:
     raise PunaError(
-        f"the server needs the package {missing.name}, which is not installed\n  try: pip install 'puna[serve]'"
+        f"the server needs the package {missing.name}, not installed\n  try: pip install 'puna[serve]'"
     ) from None
 
 from puna.serve import chat, completions
@@ -39,6 +40,9 @@ from puna.serve.openai import (
 )
 from puna.serve.replies import failure
 from puna.serve.served import Running, Served, Template, Text
+
+if TYPE_CHECKING:  # at run time it would bring torch
+    from puna.engine.engine import Engine
 
 Chunks = AsyncIterator[dict[str, Any]]
 
@@ -56,7 +60,8 @@ def build_app(
 ) -> FastAPI:
     """The application for one model that clients call `name`. The engine stays the caller's to close.
 
-    hosts: the names in Host and Origin that it answers to; None: any, for a server that listens beyond this machine.
+    hosts: the names in Host and Origin that it answers to; None: any, for a server that listens beyond
+    this machine.
     """
     served = Served(name, engine, template, tokenizer, defaults or Sampling())
     app = FastAPI(title="Puna", version=__version__, docs_url=None, redoc_url=None)
@@ -87,7 +92,7 @@ def build_app(
 def serve(
     app: FastAPI, host: str = "127.0.0.1", port: int = 8000, ready: Callable[[str], None] | None = None
 ) -> None:
-    """Serve until SIGINT or SIGTERM, then end what runs and return. `ready` gets the address once clients can connect.
+    """Serve until SIGINT or SIGTERM, then end what runs and return. `ready` gets the address to connect to.
 
     Port 0 takes a free one. PunaError if the address cannot be had.
     """
@@ -191,7 +196,7 @@ def _listen(host: str, port: int) -> socket.socket:
 
 @contextmanager
 def _ended_by_signals(server: Server) -> Iterator[None]:
-    """A signal ends the server, before it runs too. Uvicorn raises it again when it has stopped: stopping was all we want."""
+    """A signal ends the server, even before it runs; uvicorn raising it again at the end is no matter."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

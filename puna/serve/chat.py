@@ -1,82 +1,97 @@
 """POST /v1/chat/completions, the answering half: events become one reply or a stream of chunks.
 
-Where tools are offered a reply may turn out to be a call, which only its end can tell; such a reply is sent in one piece.
+Where tools are offered, text is sent once it can no longer be the beginning of a call; a call is sent whole.
 """
 
 from collections.abc import AsyncIterator
 from typing import Any
 
-from puna.engine.request import TokenScore
+from puna.engine.request import Event, TokenScore
+from puna.messages import Call, tools_from_openai
 from puna.serve.openai import ChatBody
-from puna.serve.replies import Answer, Envelope, Json, calls_of, chat_scores, usage_to_openai
+from puna.serve.replies import Answer, Envelope, Json, calls_to_openai, chat_scores, usage_to_openai
 from puna.serve.served import Running
+from puna.tokenizer.tools import PYTHON_TAG, CallStream
+
+
+class Choice:
+    """One choice as its events come; only tools that were offered can be called."""
+
+    def __init__(self, body: ChatBody, running: Running, index: int):
+        self.answer = Answer(running.requests[index].stop_ids)
+        self.tokenizer, self.scored = running.served.tokenizer, bool(body.logprobs)
+        offered = tools_from_openai(body.tools) if body.offers_tools else []
+        self.stream = CallStream({tool.name for tool in offered})
+        self.tag = self.tokenizer.specials.get(PYTHON_TAG) if offered else None
+        self.tagged = False  # the reply begins with the one special token that means something: a call comes
+        self.content = ""
+        self.calls: tuple[Call, ...] = ()
+
+    def add(self, event: Event) -> tuple[str, Json | None]:
+        """The content and the scores that are new."""
+        if not self.answer.ids and self.tag in event.ids:
+            self.tagged = True
+            self.stream.feed(PYTHON_TAG)
+        scores, text = self.answer.add(event), self.stream.feed(event.text)
+        if event.finish:
+            rest, self.calls = self.stream.finish()
+            text += rest.removeprefix(PYTHON_TAG) if self.tagged else rest
+        self.content += text
+        return text, self.scores(scores) if scores else None
+
+    def scores(self, scores: list[TokenScore]) -> Json | None:
+        return chat_scores(scores, self.tokenizer) if self.scored else None
+
+    @property
+    def finish(self) -> str:
+        return "tool_calls" if self.calls else self.answer.finish
 
 
 async def reply(body: ChatBody, running: Running) -> Json:
     """The whole reply, once all choices have ended."""
-    answers = _answers(running)
+    choices = _choices(body, running)
     async for index, event in running.events():
-        answers[index].add(event)
-    choices = [_choice(body, running, index, answer) for index, answer in enumerate(answers)]
-    usage = usage_to_openai([answer.usage for answer in answers], len(answers))
-    return Envelope("chat.completion", "chatcmpl", running.served).reply(choices, usage)
+        choices[index].add(event)
+    said = [_whole(index, choice) for index, choice in enumerate(choices)]
+    return Envelope("chat.completion", "chatcmpl", running.served).reply(said, _usage(choices))
 
 
 async def chunks(body: ChatBody, running: Running) -> AsyncIterator[Json]:
-    """The role of every choice, then its text as it comes, then how it ended; at last the usage, where asked for."""
+    """The role of every choice, its text as it comes, how it ended; at last the usage, where asked for."""
     envelope = Envelope("chat.completion.chunk", "chatcmpl", running.served)
-    answers = _answers(running)
+    choices = _choices(body, running)
 
     def chunk(index: int, delta: Json, finish: str | None = None, scores: Any = None) -> Json:
         choice = {"index": index, "delta": delta, "logprobs": scores, "finish_reason": finish}
         return envelope.chunk(choice, body.wants_usage)
 
-    for index in range(len(answers)):
+    for index in range(len(choices)):
         yield chunk(index, {"role": "assistant", "content": ""})
     async for index, event in running.events():
-        answer = answers[index]
-        scores = answer.add(event)
-        if not body.offers_tools and (event.text or (body.logprobs and scores)):
-            yield chunk(index, {"content": event.text}, scores=_scores(body, running, scores))
+        choice = choices[index]
+        text, scores = choice.add(event)
+        if text or scores:
+            yield chunk(index, {"content": text}, scores=scores)
+        if choice.calls:
+            numbered = [{"index": n, **call} for n, call in enumerate(calls_to_openai(choice.calls))]
+            yield chunk(index, {"tool_calls": numbered})
         if event.finish:
-            delta, finish = _ended(body, running, answer)
-            if delta:
-                yield chunk(index, delta, scores=_scores(body, running, answer.scores))
-            yield chunk(index, {}, finish)
+            yield chunk(index, {}, choice.finish)
     if body.wants_usage:
-        yield envelope.usage_chunk(usage_to_openai([answer.usage for answer in answers], len(answers)))
+        yield envelope.usage_chunk(_usage(choices))
 
 
-def _answers(running: Running) -> list[Answer]:
-    return [Answer(request.stop_ids) for request in running.requests]
+def _choices(body: ChatBody, running: Running) -> list[Choice]:
+    return [Choice(body, running, index) for index in range(len(running.requests))]
 
 
-def _choice(body: ChatBody, running: Running, index: int, answer: Answer) -> Json:
-    message = {"role": "assistant", "content": answer.text, "refusal": None}
-    finish = answer.finish
-    if body.offers_tools and (calls := _calls(running, answer)):
-        finish = "tool_calls"
-        message.update(calls)
-    scores = _scores(body, running, answer.scores)
-    return {"index": index, "message": message, "logprobs": scores, "finish_reason": finish}
+def _whole(index: int, choice: Choice) -> Json:
+    message: Json = {"role": "assistant", "content": choice.content, "refusal": None}
+    if choice.calls:
+        message |= {"content": choice.content or None, "tool_calls": calls_to_openai(choice.calls)}
+    scores = choice.scores(choice.answer.scores)
+    return {"index": index, "message": message, "logprobs": scores, "finish_reason": choice.finish}
 
 
-def _ended(body: ChatBody, running: Running, answer: Answer) -> tuple[Json, str]:
-    """What is still to be said at the end of a streamed choice, and its finish reason."""
-    if not body.offers_tools:
-        return {}, answer.finish
-    if calls := _calls(running, answer):
-        numbered = [{"index": index, **call} for index, call in enumerate(calls["tool_calls"])]
-        return {**calls, "tool_calls": numbered}, "tool_calls"
-    return {"content": answer.text}, answer.finish
-
-
-def _calls(running: Running, answer: Answer) -> Json | None:
-    message = running.served.template.parse(answer.ids)
-    if not message.calls:
-        return None
-    return {"content": message.content or None, "tool_calls": calls_of(message)}
-
-
-def _scores(body: ChatBody, running: Running, scores: list[TokenScore]) -> Json | None:
-    return chat_scores(scores, running.served.tokenizer) if body.logprobs else None
+def _usage(choices: list[Choice]) -> Json:
+    return usage_to_openai([choice.answer.usage for choice in choices], len(choices))

@@ -1,30 +1,31 @@
-"""POST /v1/completions, the answering half: plain continuation, with the prompt echoed and scored where asked for."""
+"""POST /v1/completions, the answering half: continuation, the prompt echoed and scored where asked for."""
 
 from collections.abc import AsyncIterator
 
 from puna.engine.request import Event
-from puna.serve.openai import CompletionBody, prompts
+from puna.serve.openai import CompletionBody, bos_before, prompts
 from puna.serve.replies import Answer, CompletionScores, Envelope, Json, joined, usage_to_openai
 from puna.serve.served import Running
 
 
 class Choice:
-    """One continuation as its events come; `add` gives the text and the scores that are new, the prompt's first."""
+    """One continuation as it comes; `add` gives the text and scores that are new, the prompt's first."""
 
     def __init__(self, body: CompletionBody, running: Running, index: int):
         tokenizer, self.request = running.served.tokenizer, running.requests[index]
         self.answer = Answer(self.request.stop_ids)
         self.scores = CompletionScores(tokenizer) if body.logprobs is not None else None
+        prompt = prompts(body.prompt)[index // (body.n or 1)]
+        self.silent = bos_before(prompt, tokenizer)
         self.echo = ""
         if body.echo:
-            prompt = prompts(body.prompt)[index // (body.n or 1)]
             self.echo = prompt if isinstance(prompt, str) else tokenizer.decode(prompt)
         self.fresh = True
 
     def add(self, event: Event) -> tuple[str, list[Json]]:
         scores, text, said = self.answer.add(event), event.text, []
         if self.scores and event.prompt_scores:
-            said.append(self.scores.prompt(self.request.ids, event.prompt_scores))
+            said.append(self.scores.prompt(self.request.ids, event.prompt_scores, len(self.silent)))
         if self.scores and scores:
             said.append(self.scores.written(scores, event.text))
         if self.fresh:

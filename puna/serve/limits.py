@@ -1,7 +1,8 @@
 """Who may come in: the names the server answers to, the key it wants, and how much it reads.
 
-A server on loopback is still reached by every web page the user opens: a page can point its own name at 127.0.0.1 (DNS
-rebinding) or post without asking. So on loopback the Host header must name this machine, and so must Origin, which only browsers send.
+A server on loopback is still reached by every web page the user opens: a page can point its own name at
+127.0.0.1 (DNS rebinding) or post without asking. So on loopback the Host header must name this machine,
+and so must Origin, which only browsers send.
 """
 
 import hashlib
@@ -25,11 +26,11 @@ BODY_BYTES = 16 * 2**20
 
 
 class Door:
-    """ASGI: lets in what may come in. `hosts` None: any name; `api_key` None: anyone. /health needs no key."""
+    """ASGI: the way in. `hosts` None: any name; `api_key` None: anyone. /health needs no key."""
 
     def __init__(self, app: ASGIApp, hosts: Collection[str] | None, api_key: str | None, body_bytes: int):
         self.app, self.hosts, self.body_bytes = app, hosts, body_bytes
-        self.key = None if api_key is None else _digest(api_key)
+        self.key = None if api_key is None else _digest(api_key.encode())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -44,7 +45,7 @@ class Door:
             for name, value in (("Host", headers.get("host", "")), ("Origin", headers.get("origin"))):
                 if value is not None and _host_of(value) not in self.hosts:
                     return RequestError(
-                        f"{name} {value!r} is not this machine; the server answers to {', '.join(sorted(self.hosts))}",
+                        f"{name} {value!r} is not this machine; we answer to {', '.join(sorted(self.hosts))}",
                         403,
                         "host_not_allowed",
                     )
@@ -61,7 +62,9 @@ class Door:
         """Compared as digests, in a time that tells nothing."""
         assert self.key is not None
         scheme, _, key = authorization.partition(" ")
-        return scheme.lower() == "bearer" and hmac.compare_digest(_digest(key.strip()), self.key)
+        return scheme.lower() == "bearer" and hmac.compare_digest(
+            _digest(key.strip().encode("latin-1")), self.key
+        )
 
     def _counted(self, receive: Receive) -> Receive:
         """A body sent in chunks announces no length: count it while it comes."""
@@ -113,5 +116,5 @@ def _host_of(value: str) -> str | None:
         return None
 
 
-def _digest(key: str) -> bytes:
-    return hashlib.sha256(key.encode(errors="surrogateescape")).digest()
+def _digest(key: bytes) -> bytes:
+    return hashlib.sha256(key).digest()

@@ -1,8 +1,8 @@
 """What OpenAI's clients send, typed, and what it means to the engine.
 
-A field we do not know is an error that names the nearest one we do, as at OpenAI: a misspelt `temprature` must not be
-ignored. Fields of theirs that cannot change an answer here are taken and have no effect (NO_EFFECT); fields that would, and that we cannot
-honour, are refused unless they ask for what happens anyway (ONLY).
+A field we do not know is an error that names the nearest one we do, as at OpenAI: a misspelt `temprature`
+must not be ignored. Fields of theirs that cannot change an answer here are taken and have no effect;
+fields that would, and that we cannot honour, are refused unless they ask for what happens anyway (ONLY).
 """
 
 import difflib
@@ -14,7 +14,7 @@ from pydantic import ConfigDict, Field, ValidationError
 from puna.engine.request import Request, Sampling
 from puna.errors import RequestError
 from puna.messages import messages_from_openai, tools_from_openai
-from puna.serve.served import Served
+from puna.serve.served import Served, Text
 from puna.settings import Settings
 
 MOST_CHOICES = 128  # of one prompt, as at OpenAI
@@ -64,7 +64,7 @@ class Common(Body):
     max_tokens: int | None = Field(None, ge=0)
     stream: bool | None = None
     stream_options: StreamOptions | None = None
-    user: Any = None  # NO_EFFECT from here on
+    user: Any = None  # without effect, from here on
     metadata: Any = None
     store: Any = None
     service_tier: Any = None
@@ -124,10 +124,7 @@ def chat_requests(body: ChatBody, served: Served) -> list[Request]:
     need_field(body.logprobs or not body.top_logprobs, "top_logprobs", "needs logprobs: true")
     messages = messages_from_openai(body.messages)
     tools = tools_from_openai(body.tools)
-    try:
-        ids = tuple(served.template.render(messages, tools if body.offers_tools else []).ids)
-    except UnicodeEncodeError as problem:
-        raise _half_character("messages", problem) from None
+    ids = tuple(served.template.render(messages, tools if body.offers_tools else []).ids)
     return _choices(
         body,
         served,
@@ -146,7 +143,7 @@ def completion_requests(body: CompletionBody, served: Served) -> list[Request]:
         requests += _choices(
             body,
             served,
-            ids=_ids(prompt, served),
+            ids=_ids(prompt, served.tokenizer),
             max_tokens=16 if body.max_tokens is None else body.max_tokens,  # 16: OpenAI's default here
             stop_ids=frozenset(served.tokenizer.stop_ids),
             logprobs=body.logprobs,
@@ -197,16 +194,17 @@ def _all(value: Any, kind: type) -> bool:
     return isinstance(value, list) and bool(value) and all(type(item) is kind for item in value)
 
 
-def _ids(prompt: str | list[int], served: Served) -> tuple[int, ...]:
-    """Text is text: it never becomes special tokens. Token ids are taken as they are, so no BOS is added to them."""
-    if not isinstance(prompt, str):
-        return tuple(prompt)
-    tokenizer = served.tokenizer
-    start = [tokenizer.bos_id] if tokenizer.adds_bos and tokenizer.bos_id is not None else []
-    try:
-        return (*start, *tokenizer.encode(prompt))
-    except UnicodeEncodeError as problem:
-        raise _half_character("prompt", problem) from None
+def bos_before(prompt: str | list[int], tokenizer: Text) -> tuple[int, ...]:
+    """The BOS that goes before a prompt that is text; token ids are taken as they are."""
+    if not isinstance(prompt, str) or not tokenizer.adds_bos or tokenizer.bos_id is None:
+        return ()
+    return (tokenizer.bos_id,)
+
+
+def _ids(prompt: str | list[int], tokenizer: Text) -> tuple[int, ...]:
+    """Text is text: it never becomes special tokens."""
+    written = tokenizer.encode(prompt) if isinstance(prompt, str) else prompt
+    return (*bos_before(prompt, tokenizer), *written)
 
 
 def _choices(body: Common, served: Served, **rest: Any) -> list[Request]:
@@ -226,7 +224,9 @@ def _sampling(body: Common, defaults: Sampling) -> Sampling:
         given["top_k"] = max(0, given["top_k"])
     if "logit_bias" in given:
         for id in given["logit_bias"]:
-            need_field(id.isascii() and id.isdigit(), "logit_bias", f"{id[:40]!r} is no token id")
+            need_field(
+                id.isascii() and id.isdigit() and len(id) < 10, "logit_bias", f"{id[:40]!r} is no token id"
+            )
         given["logit_bias"] = {int(id): bias for id, bias in given["logit_bias"].items()}
     try:
         return Sampling.model_validate({**defaults.model_dump(), **given})
@@ -249,10 +249,3 @@ def _refuse(body: Common, served: Served) -> None:
             raise RequestError(
                 f"{name}: {getattr(body, name)!r} is not supported: {why}", code="unsupported", param=name
             )
-
-
-def _half_character(param: str, problem: UnicodeEncodeError) -> RequestError:
-    return RequestError(
-        f"{param}: the text holds half of a surrogate pair at {problem.start}, which is no character",
-        param=param,
-    )

@@ -7,7 +7,7 @@ from typing import Any
 
 from puna.engine.request import Event, TokenScore, Usage
 from puna.errors import RequestError
-from puna.messages import Message, call_to_openai
+from puna.messages import Call, call_to_openai
 from puna.serve.served import Served, Text
 
 Json = dict[str, Any]
@@ -66,7 +66,7 @@ class Answer:
     def __init__(self, stop_ids: frozenset[int]):
         self.stop_ids = stop_ids
         self.ids: list[int] = []
-        self.text, self.finish, self.usage = "", "", Usage()
+        self.finish, self.usage = "", Usage()
         self.scores: list[TokenScore] = []
         self.prompt_scores: Sequence[TokenScore | None] = ()
 
@@ -74,7 +74,6 @@ class Answer:
         """Take an event in; gives its scores, less the stop id's, which is not part of the text."""
         scores = [score for score in event.scores if score.id not in self.stop_ids]
         self.ids += event.ids
-        self.text += event.text
         self.scores += scores
         self.prompt_scores = event.prompt_scores or self.prompt_scores
         if event.finish:
@@ -94,27 +93,22 @@ def _chat_score(score: TokenScore, tokenizer: Text) -> Json:
 
 
 def _token(id: int, logprob: float, tokenizer: Text) -> Json:
-    """`bytes` is null for a token that is part of a character: its text cannot say which."""
-    text = tokenizer.decode([id])
-    return {
-        "token": text,
-        "logprob": logprob,
-        "bytes": None if "\ufffd" in text else list(text.encode()),
-    }
+    """`bytes` say what the text cannot for a token that is part of a character."""
+    return {"token": tokenizer.decode([id]), "logprob": logprob, "bytes": list(tokenizer.bytes_of(id))}
 
 
 class CompletionScores:
-    """Log-probabilities as the completions endpoint writes them: lists side by side, with offsets into the text."""
+    """Log-probabilities as the completions endpoint writes them: lists, with offsets into the text."""
 
     def __init__(self, tokenizer: Text):
         self.tokenizer, self.offset = tokenizer, 0
 
-    def prompt(self, ids: Sequence[int], scores: Sequence[TokenScore | None]) -> Json:
-        """The prompt's own. Its offsets are those of the text that the ids decode to."""
+    def prompt(self, ids: Sequence[int], scores: Sequence[TokenScore | None], silent: int) -> Json:
+        """The prompt's own. The echoed text, where offsets point, lacks the first `silent` ids: our BOS."""
         said = self._empty()
-        for id, score in zip(ids, scores, strict=True):
+        for index, (id, score) in enumerate(zip(ids, scores, strict=True)):
             self._add(said, id, score)
-            self.offset += len(self.tokenizer.decode([id]))
+            self.offset += _characters(self.tokenizer.bytes_of(id)) if index >= silent else 0
         return said
 
     def written(self, scores: Sequence[TokenScore], text: str) -> Json:
@@ -142,13 +136,16 @@ class CompletionScores:
         return best
 
 
+def _characters(text: bytes) -> int:
+    """How many characters begin in these bytes: those of UTF-8 that go on with one begin with the bits 10."""
+    return sum(byte & 0xC0 != 0x80 for byte in text)
+
+
 def joined(parts: Sequence[Json]) -> Json | None:
     """Several CompletionScores pieces as one; None where there are none."""
     return {key: [item for part in parts for item in part[key]] for key in parts[0]} if parts else None
 
 
-def calls_of(message: Message) -> list[Json]:
-    """The tool calls of a reply; those without an id get one, so that the tool's answer can name it."""
-    return [
-        {**call_to_openai(call), "id": call.id or f"call_{uuid.uuid4().hex[:24]}"} for call in message.calls
-    ]
+def calls_to_openai(calls: Sequence[Call]) -> list[Json]:
+    """Tool calls; those without an id get one, so that the tool's answer can name it."""
+    return [{**call_to_openai(call), "id": call.id or f"call_{uuid.uuid4().hex[:24]}"} for call in calls]

@@ -1,8 +1,8 @@
-"""The model behind the door, and a bridge: the engine's thread hands events over, an event loop awaits them."""
+"""The model behind the door, and a bridge from the engine's thread to an event loop that awaits events."""
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
@@ -26,10 +26,13 @@ class Text(Protocol):
     bos_id: int | None
     adds_bos: bool
     stop_ids: Collection[int]
+    specials: Mapping[str, int]
 
     def encode(self, text: str) -> Sequence[int]: ...
 
     def decode(self, ids: Sequence[int]) -> str: ...
+
+    def bytes_of(self, id: int) -> bytes: ...
 
 
 class Template(Protocol):
@@ -38,8 +41,6 @@ class Template(Protocol):
     stop_ids: Collection[int]
 
     def render(self, messages: Sequence[Message], tools: Sequence[Tool] = ()) -> Any: ...
-
-    def parse(self, ids: Sequence[int]) -> Message: ...
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ class Served:
 
 
 class Running:
-    """Several engine requests as one stream of (index, event). RequestError at once if they cannot be served."""
+    """Several engine requests as one stream of (index, event). RequestError at once if that cannot be."""
 
     def __init__(self, served: Served, requests: Sequence[Request]):
         self.served, self.requests = served, requests
@@ -92,7 +93,7 @@ class Running:
 
     @asynccontextmanager
     async def watched(self, receive: Receive) -> AsyncIterator[None]:
-        """While the block runs, a client that hangs up cancels everything; so does leaving the block early."""
+        """While the block runs, a client that hangs up cancels everything; leaving early does, too."""
         watch = asyncio.create_task(self._until_gone(receive))
         self.served.running.add(self)
         try:

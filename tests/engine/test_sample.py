@@ -1,4 +1,4 @@
-"""Sampling: each rule equals its textbook definition, written here slowly, and draws follow the distribution."""
+"""Sampling: each rule is its textbook definition, written here slowly; draws follow the distribution."""
 
 import collections
 import math
@@ -176,8 +176,8 @@ def test_a_damaged_model_is_reported_not_sampled(poison):
 def test_scores_are_the_models_own_log_probabilities():
     logits = row(4).float()
     wanted = logits.double().log_softmax(-1)
-    got = score(logits, 9, 3)
+    got = score(logits, 9, 3, V)
     assert got.id == 9 and got.logprob == pytest.approx(float(wanted[9]))
     assert [id for id, _ in got.best] == in_order(logits.tolist())[:3]
     assert [p for _, p in got.best] == pytest.approx([float(wanted[id]) for id, _ in got.best])
-    assert score(logits, 9, 0).best == () and len(score(logits, 9, 10_000).best) == V
+    assert score(logits, 9, 0, V).best == () and len(score(logits, 9, 10_000, V - 5).best) == V - 5

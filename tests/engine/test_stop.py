@@ -1,4 +1,4 @@
-"""Stop strings: however the text is divided, the answer ends before the stop string that is complete first."""
+"""Stop strings: however the text is divided, it ends before the stop string complete first."""
 
 from itertools import pairwise
 
@@ -9,7 +9,7 @@ from puna.engine.stop import Stops
 
 
 def oracle(text, strings):
-    """The text before the stop string that is complete first; of two complete at once, the longer. None: no stop."""
+    """The text before the stop string complete first; of two at once, the longer. None: no stop."""
     for end in range(1, len(text) + 1):
         complete = [string for string in strings if text[:end].endswith(string)]
         if complete:
