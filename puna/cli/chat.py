@@ -55,8 +55,8 @@ def chat(
         Tokens and times of each answer, on stderr.
     """
     Wishes().but(answering.given(), "puna chat")  # before minutes of loading
-    question = _question(prompt)
     talk = Conversation(system=system or "", files=tuple((path.name, read_text(path)) for path in file))
+    question = _question(prompt)
     need(
         question is not None or not json,
         "--json needs one question, not a conversation",

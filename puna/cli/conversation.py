@@ -6,6 +6,7 @@ OpenAI shape, `{"model": ..., "messages": [{"role", "content"}, ...]}`; an answe
 
 import json
 import os
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
@@ -14,7 +15,7 @@ from puna.errors import ConfigError, DataError, PunaError, need
 from puna.messages import Message, messages_from_openai
 from puna.model.config import read_json
 
-MOST_BYTES = 2**26  # of one conversation file
+MOST_BYTES = 2**24  # of one conversation file
 CUTS = ("cancelled", "length", "error")  # how an answer ends that the model did not end
 
 
@@ -121,6 +122,9 @@ def from_json(values: Any, where: str) -> Conversation:
     rest = messages[1:] if messages[0].role == "system" else messages
     for message in rest:
         need(message.role != "system", f"{where}: a system message must be the first", error=DataError)
+    for n, message in enumerate(messages):
+        half = re.search("[\ud800-\udfff]", message.content)
+        need(not half, f"{where}: messages[{n}]: holds half a character (a surrogate)", error=DataError)
     cuts = [_checked_cut(item.get("finish"), where) for item in items[len(items) - len(rest) :]]
     return Conversation(system=system, turns=tuple(map(Turn, rest, cuts)))
 

@@ -67,17 +67,19 @@ def edited(screen: Screen, commands: Iterable[str]) -> Read:
     """Lines from an editor with history, search, pasting of many lines and completion of commands."""
     from prompt_toolkit import PromptSession
     from prompt_toolkit.completion import WordCompleter
+    from prompt_toolkit.enums import DEFAULT_BUFFER
+    from prompt_toolkit.filters import has_focus
     from prompt_toolkit.history import InMemoryHistory
     from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 
-    keys = KeyBindings()
+    keys, typing = KeyBindings(), has_focus(DEFAULT_BUFFER)  # not while searching
 
-    @keys.add("enter")
+    @keys.add("enter", filter=typing)
     def _(event: KeyPressEvent) -> None:
         buffer = event.current_buffer
         buffer.validate_and_handle() if is_whole(buffer.text) else buffer.insert_text("\n")
 
-    @keys.add("escape", "enter")
+    @keys.add("escape", "enter", filter=typing)
     def _(event: KeyPressEvent) -> None:
         event.current_buffer.insert_text("\n")
 

@@ -41,6 +41,7 @@ def application() -> App:
         help_formatter="plain",
         default_parameter=Parameter(negative=()),
         result_action="return_value",
+        suppress_keyboard_interrupt=False,
     )
     for name, (what, examples) in VERBS.items():
         shown = "For example:\n  " + examples.replace("\n", "\n  ")

@@ -1,5 +1,6 @@
 """The chat itself: read a text, do the command or answer the question, until the person leaves."""
 
+from puna.cli.answer import on_interrupt
 from puna.cli.commands import Leave, obey
 from puna.cli.keyboard import Read
 from puna.cli.sitting import Sitting, reply
@@ -13,7 +14,9 @@ def converse(sitting: Sitting, read: Read) -> None:
     sitting.screen.line(f"{sitting.session.name}. {HINT}.")
     while True:
         try:
-            turn(sitting, read())
+            text = read()
+            with on_interrupt(lambda: None):  # pressing again while an answer stops must not lose it
+                turn(sitting, text)
         except (EOFError, Leave):
             sitting.screen.end_line()
             return
