@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from puna.cli.answer import parsed, sentence
@@ -21,7 +22,7 @@ class Leave(Exception):
 
 def obey(sitting: Sitting, line: str) -> None:
     """Do the command on this line. PunaError says what is wrong with it."""
-    name, _, rest = line.removeprefix("/").partition(" ")
+    name, rest = [*line[1:].split(maxsplit=1), "", ""][:2]
     if name not in COMMANDS:
         same = [known for known in COMMANDS if name and known.startswith(name)]
         near = same or difflib.get_close_matches(name.lower(), COMMANDS, n=1, cutoff=0.5)
@@ -42,7 +43,7 @@ def _help(sitting: Sitting, rest: str) -> None:
 def _system(sitting: Sitting, rest: str) -> None:
     if rest:
         text = "" if rest == "none" else rest
-        sitting.talk = type(sitting.talk)(system=text, files=sitting.talk.files, turns=sitting.talk.turns)
+        sitting.talk = replace(sitting.talk, system=text)
     sitting.screen.line(f"system: {sitting.talk.system or 'none (the template may bring its own)'}")
 
 
@@ -50,7 +51,7 @@ def _set(sitting: Sitting, rest: str) -> None:
     name, _, text = rest.partition(" ")
     name, text = name.replace("-", "_"), text.strip()
     if text:
-        usual = sitting.first_wishes.values()
+        usual = sitting.usual.values()
         value = usual.get(name) if text == "default" else parsed(name, text)
         sitting.wishes = sitting.wishes.but({name: value}, "/set")
     elif name:
@@ -104,7 +105,7 @@ def _undo(sitting: Sitting, rest: str) -> None:
 
 def _clear(sitting: Sitting, rest: str) -> None:
     talk = sitting.talk
-    sitting.talk, sitting.last = type(talk)(system=talk.system, files=talk.files), None
+    sitting.talk, sitting.last = replace(talk, turns=()), None
     kept = [what for what, there in (("the system text", talk.system), ("the files", talk.files)) if there]
     sitting.screen.line("a new conversation" + (f" with {' and '.join(kept)}" if kept else ""))
 

@@ -14,20 +14,31 @@ Read = Callable[[], str]  # the next text; EOFError at the end, KeyboardInterrup
 ASK, MORE, BLOCK = "> ", ". ", '"""'
 
 
+def in_block(text: str) -> bool:
+    """Whether it begins a block of triple quotes that has not ended."""
+    stripped = text.strip()
+    ended = len(stripped) >= 2 * len(BLOCK) and stripped.endswith(BLOCK)
+    return stripped.startswith(BLOCK) and not ended
+
+
 def is_whole(text: str) -> bool:
     """Whether Enter sends this text, rather than beginning its next line."""
-    stripped = text.strip()
-    if stripped.startswith(BLOCK):
-        return len(stripped) >= 2 * len(BLOCK) and stripped.endswith(BLOCK)
+    if text.strip().startswith(BLOCK):
+        return not in_block(text)
     return (len(text) - len(text.rstrip("\\"))) % 2 == 0
 
 
+def next_line(text: str) -> str:
+    """What stands before the next line of a text that is not whole. Only the last backslash was a sign; others stay."""
+    return (text if in_block(text) else text[:-1]) + "\n"
+
+
 def meant(text: str) -> str:
-    """What was typed, without the signs that only held its lines together."""
+    """What was typed, without the quotes of a block."""
     stripped = text.strip()
-    if stripped.startswith(BLOCK) and is_whole(text):
+    if stripped.startswith(BLOCK) and not in_block(text):
         return stripped[len(BLOCK) : -len(BLOCK)].strip("\n")
-    return text.replace("\\\n", "\n")
+    return text
 
 
 def history_file() -> Path:
@@ -48,17 +59,19 @@ def plain(stdin: TextIO, screen: Screen) -> Read:
     """Lines as they come, for dumb terminals and pipes."""
 
     def read() -> str:
-        lines: list[str] = []
-        while not lines or not is_whole("\n".join(lines)):
-            screen.write(MORE if lines else ASK)
+        text, sign = "", ASK
+        while True:
+            screen.aside(sign)
             line = stdin.readline()
             screen.at_line_start = True  # the person's Enter
-            if not line and not lines:
+            if not line and not text:
                 raise EOFError
+            text += line.rstrip("\r\n")
+            if is_whole(text):
+                return meant(text)
             if not line:
-                break
-            lines.append(line.rstrip("\r\n"))
-        return meant("\n".join(lines))
+                return text.removesuffix("\n")
+            text, sign = next_line(text), MORE
 
     return read
 
@@ -67,6 +80,7 @@ def edited(screen: Screen, commands: Iterable[str]) -> Read:
     """Lines from an editor with history, search, pasting of many lines and completion of commands."""
     from prompt_toolkit import PromptSession
     from prompt_toolkit.completion import WordCompleter
+    from prompt_toolkit.document import Document
     from prompt_toolkit.enums import DEFAULT_BUFFER
     from prompt_toolkit.filters import has_focus
     from prompt_toolkit.history import InMemoryHistory
@@ -77,7 +91,11 @@ def edited(screen: Screen, commands: Iterable[str]) -> Read:
     @keys.add("enter", filter=typing)
     def _(event: KeyPressEvent) -> None:
         buffer = event.current_buffer
-        buffer.validate_and_handle() if is_whole(buffer.text) else buffer.insert_text("\n")
+        if is_whole(buffer.text):
+            buffer.validate_and_handle()
+        else:
+            text = next_line(buffer.text)
+            buffer.document = Document(text, len(text))
 
     @keys.add("escape", "enter", filter=typing)
     def _(event: KeyPressEvent) -> None:

@@ -7,6 +7,7 @@ blink. Exit codes: 0 done, 1 failed, 2 bad input, 130 stopped by Ctrl-C, 141 the
 import os
 import sys
 import traceback
+from io import TextIOWrapper
 from pathlib import Path
 from types import TracebackType
 
@@ -54,10 +55,10 @@ def main(words: list[str] | None = None) -> int:
     words, debug = _without_debug(sys.argv[1:] if words is None else words)
     if not debug:
         sys.excepthook = _bug
+    _ready_streams()
     try:
         done = application()(words, exit_on_error=False, print_error=False)
-        if sys.stdout is not None:
-            sys.stdout.flush()
+        sys.stdout.flush()
         return done or 0
     except CycloptsError as mistake:
         return _failed(_usage(mistake), 2, debug)
@@ -73,6 +74,16 @@ def main(words: list[str] | None = None) -> int:
         return _failed(f"{where}{problem.strerror or problem}", 1, debug)
     except MemoryError:
         return _failed("not enough memory\n  try: a smaller model or a smaller --context", 1, debug)
+
+
+def _ready_streams() -> None:
+    """Streams that can be written whatever the caller closed, and whatever encoding the terminal has."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115 (for the life of the process)
+        elif isinstance(stream, TextIOWrapper) and name != "stderr":
+            stream.reconfigure(errors="replace")
 
 
 def _without_debug(words: list[str]) -> tuple[list[str], bool]:

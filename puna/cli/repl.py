@@ -21,15 +21,14 @@ def converse(sitting: Sitting, read: Read) -> None:
             sitting.screen.end_line()
             return
         except KeyboardInterrupt:
-            sitting.screen.end_line()
             sitting.screen.line(f"({HINT})")
         except PunaError as problem:
-            sitting.screen.end_line()
             sitting.screen.note(str(problem))
 
 
 def turn(sitting: Sitting, text: str) -> None:
-    """One text from the person."""
+    """One text from the person. A terminal may send bytes that are no characters; they become question marks."""
+    text = text.encode("utf-8", "replace").decode("utf-8")
     if text.startswith("/"):
         obey(sitting, text)
     elif text.strip():

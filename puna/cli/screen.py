@@ -28,7 +28,7 @@ def can_move(stream: TextIO | None) -> bool:
 
 @dataclass
 class Screen:
-    """Where the conversation goes (`out`) and where remarks about it go (`notes`, usually stderr)."""
+    """`out` gets what the model says, `notes` (usually stderr) remarks; a person at a terminal sees both there."""
 
     out: TextIO
     notes: TextIO
@@ -36,22 +36,30 @@ class Screen:
 
     def write(self, text: str) -> None:
         """A piece of the answer, at once."""
-        shown = clean(text) if is_terminal(self.out) else text
-        if shown:
-            self.out.write(shown)
-            self.out.flush()
-            self.at_line_start = shown.endswith("\n")
-
-    def line(self, text: str = "") -> None:
-        """A whole line of the conversation."""
-        self.end_line()
-        self.write(text + "\n")
+        self._put(self.out, text)
 
     def end_line(self) -> None:
         if not self.at_line_start:
             self.write("\n")
 
+    def aside(self, text: str) -> None:
+        """What belongs to the dialogue but is not the answer: not in `out` when that is a file or a pipe."""
+        self._put(self.out if is_terminal(self.out) else self.notes, text)
+
+    def line(self, text: str = "") -> None:
+        """A whole line of the dialogue."""
+        self.end_line()
+        self.aside(text + "\n")
+
     def note(self, text: str) -> None:
-        """A remark that is no part of the conversation."""
+        """A remark about the dialogue: errors, figures."""
+        self.end_line()
         self.notes.write(clean(text) + "\n")
         self.notes.flush()
+
+    def _put(self, stream: TextIO, text: str) -> None:
+        shown = clean(text) if is_terminal(stream) else text
+        if shown:
+            stream.write(shown)
+            stream.flush()
+            self.at_line_start = shown.endswith("\n")

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 FULL = "/undo takes the last question back, /save keeps the conversation, /clear begins anew"
 
 
-@dataclass(kw_only=True)
+@dataclass
 class Sitting:
     """Everything that a command may look at or replace."""
 
@@ -21,10 +21,12 @@ class Sitting:
     screen: Screen
     talk: Conversation
     wishes: Wishes
-    context: int
-    first_wishes: Wishes  # for /set NAME default
+    context: int  # tokens the model remembers
     stats: bool = False  # after every answer
     last: Answer | None = None
+
+    def __post_init__(self):
+        self.usual = self.wishes  # for /set NAME default
 
 
 def reply(sitting: Sitting, talk: Conversation) -> None:

@@ -48,7 +48,7 @@ class Terminal:
         os.close(self.ours)
 
     def type(self, keys: str) -> None:
-        os.write(self.ours, keys.encode())
+        os.write(self.ours, keys.encode("utf-8", "surrogateescape"))
 
     def wait_for(self, pattern: str, timeout_s: float = 30) -> str:
         """What was shown up to and with the pattern, from where the last wait ended."""

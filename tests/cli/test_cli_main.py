@@ -148,3 +148,8 @@ def test_a_reader_that_goes_away_is_no_error(tmp_path):
     assert process.wait(timeout=60) == 141
     assert process.stderr.read() == b""
     process.stderr.close()
+
+
+def test_closed_streams_are_no_error(tmp_path):
+    shell = f"{sys.executable} -m puna.cli.main --help >&- 2>&- <&-"
+    assert subprocess.run(shell, shell=True, env=environment(tmp_path)).returncode == 0

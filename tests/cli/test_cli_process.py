@@ -101,18 +101,19 @@ def test_a_whole_sitting_in_a_terminal(tmp_path):
         terminal.wait_for(r"\[stopped\]")
         at_prompt("/set max_tokens 5\r", r"max_tokens +5")
         at_prompt("first\x1b\rsecond\\\rthird\r", five)  # Alt-Enter and a backslash: one question
-        at_prompt("\x1b[200~pasted\nlines\n\x1b[201~\r", five)  # bracketed paste does not send
+        at_prompt("\x1b[200~pasted \\\nlines\n\x1b[201~\r", five)  # bracketed paste does not send
         at_prompt('"""\rblock\r\r"""\r', five)
         at_prompt("/sav\t", "e")  # Tab completes a command
         terminal.type(f" {tmp_path}/talk.json\r")
         terminal.wait_for("saved 8 messages")
         at_prompt("/regen\r", "did you mean /regenerate")
         at_prompt("\x12hel\r\r", five)  # Ctrl-R searches the history
+        at_prompt("caf\udce9\r", five)  # a byte that is no UTF-8
         at_prompt("/stats\r", "last answer: 5 tokens")
         at_prompt("\x04", r"2004l")
         assert terminal.end() == 0
     asked = [m["content"] for m in json.loads((tmp_path / "talk.json").read_text())["messages"]][::2]
-    assert asked == ["hello", "first\nsecond\nthird", "pasted\nlines\n", "block"]
+    assert asked == ["hello", "first\nsecond\nthird", "pasted \\\nlines\n", "block"]
     history = tmp_path / ".local" / "state" / "puna" / "chat_history"
     assert "+hello" in history.read_text() and history.stat().st_mode & 0o77 == 0
 

@@ -9,8 +9,9 @@ import time
 import pytest
 
 pytest.importorskip("torch")
-from tiny_session import ANSWER, open_chat
+from tiny_session import ANSWER, SHOWN, open_chat
 
+from puna.cli import answer
 from puna.cli.answer import Wishes
 from puna.cli.commands import COMMANDS
 from puna.cli.conversation import Conversation, load
@@ -21,20 +22,20 @@ from puna.cli.sitting import Sitting
 from puna.engine.request import Sampling
 
 
+class Pretend(io.StringIO):
+    """A stream that says it is a terminal."""
+
+    def isatty(self):
+        return True
+
+
 def sit(*lines, model="known", wishes=None, talk=None, context=512, read=None, pause_s=None):
     """Type these lines; the sitting afterwards and what was shown."""
-    session, out, notes = open_chat(model, context=context), io.StringIO(), io.StringIO()
+    session, out, notes = open_chat(model, context=context), Pretend(), io.StringIO()
     session.engine.pause_s = session.engine.pause_s if pause_s is None else pause_s
     wishes = wishes or Wishes(sampling=Sampling(temperature=0), max_tokens=40)
     screen = Screen(out, notes)
-    sitting = Sitting(
-        session=session,
-        screen=screen,
-        talk=talk or Conversation(),
-        wishes=wishes,
-        first_wishes=wishes,
-        context=context,
-    )
+    sitting = Sitting(session, screen, talk or Conversation(), wishes, context)
     typed = io.StringIO("".join(f"{line}\n" for line in lines))
     converse(sitting, read(typed, screen) if read else plain(typed, screen))
     assert session.engine.open == 0, "a stream was left open"
@@ -53,7 +54,7 @@ def test_a_question_is_answered_and_both_are_kept():
         ("user", "and more"),
         ("assistant", ANSWER),
     ]
-    assert f"> {ANSWER}\n> {ANSWER}\n> " in shown
+    assert f"> {SHOWN}\n> {SHOWN}\n> " in shown
 
 
 def test_lines_are_joined_by_a_backslash_and_by_triple_quotes():
@@ -80,7 +81,7 @@ def test_empty_lines_are_no_questions():
 def test_regenerate_asks_the_same_again_and_says_when_nothing_can_change():
     sitting, shown, notes = sit("hello", "/regenerate")
     assert said(sitting) == [("user", "hello"), ("assistant", ANSWER)]
-    assert shown.count(ANSWER) == 2 and "temperature 0" in notes
+    assert shown.count(SHOWN) == 2 and "temperature 0" in notes
 
 
 def test_regenerate_draws_again():
@@ -136,7 +137,7 @@ def test_set_shows_and_changes_and_refuses():
 
 def test_set_default_goes_back():
     sitting, _, _ = sit("/set max_tokens 7", "/set max_tokens default", "/set stop X", "/set stop default")
-    assert sitting.wishes == sitting.first_wishes
+    assert sitting.wishes == sitting.usual
 
 
 def test_settings_reach_the_engine():
@@ -152,7 +153,7 @@ def test_a_conversation_is_saved_and_goes_on(tmp_path):
     assert f"saved 3 messages to {path}" in shown and load(path) == sitting.talk
     again, shown, _ = sit(f"/load {path}", "more")
     assert said(again)[:3] == said(sitting) and len(said(again)) == 5
-    assert "user: hello" in shown and f"assistant: {ANSWER}" in shown
+    assert "user: hello" in shown and f"assistant: {SHOWN}" in shown
 
 
 def test_a_failed_load_or_save_changes_nothing(tmp_path):
@@ -274,6 +275,31 @@ def test_an_interrupt_at_the_prompt_only_hints():
 
     sitting, shown, _ = sit(read=read)
     assert shown.count("(Ctrl-D or /quit leaves") == 2 and len(said(sitting)) == 2
+
+
+def test_an_engine_that_does_not_stop_is_left_after_a_while(monkeypatch):
+    monkeypatch.setattr(answer, "PATIENCE_S", 0.05)
+    ended = []
+    with pytest.raises(KeyboardInterrupt), answer.on_interrupt(lambda: ended.append(1)):
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+        assert len(ended) == 2
+        time.sleep(0.06)
+        signal.raise_signal(signal.SIGINT)
+
+
+def test_a_redirected_output_holds_the_answers_as_written_and_nothing_else():
+    out, notes = io.StringIO(), io.StringIO()
+    screen = Screen(out, notes)
+    sitting = Sitting(open_chat("known"), screen, Conversation(), Wishes(), 512, stats=True)
+    converse(sitting, plain(io.StringIO("hello\n/set\n/nonsense\nagain\n"), screen))
+    assert out.getvalue() == f"{ANSWER}\n{ANSWER}\n"
+    assert "temperature" in notes.getvalue() and "no such command" in notes.getvalue()
+
+
+def test_bytes_that_are_no_text_do_not_end_the_chat():
+    sitting, _, _ = sit("caf\udce9")
+    assert said(sitting)[0] == ("user", "caf?")
 
 
 def test_control_characters_do_not_reach_a_terminal():
