@@ -19,7 +19,7 @@ class Loading:
     """How the model is opened."""
 
     dtype: str = "auto"
-    """Numbers to compute with: auto, float32, bfloat16 or float16."""
+    """Numbers to compute with: auto, f32, bf16 or f16."""
     threads: Count = None
     """Processor threads; all cores if not given."""
     context: Count = None
