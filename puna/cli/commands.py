@@ -1,6 +1,7 @@
 """What a line that begins with / does in a chat: one table, one small function each."""
 
 import difflib
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -85,7 +86,7 @@ def _load(sitting: Sitting, rest: str) -> None:
 
 def _path(rest: str, command: str) -> Path:
     need(rest, f"{command}: a file name is needed", f"{command} talk.json")
-    return Path(rest).expanduser()
+    return Path(os.path.expanduser(rest))  # leaves ~nobody alone
 
 
 def _regenerate(sitting: Sitting, rest: str) -> None:

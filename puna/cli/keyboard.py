@@ -106,22 +106,22 @@ def edited(screen: Screen, commands: Iterable[str]) -> Read:
         multiline=True,
         prompt_continuation=MORE,
         key_bindings=keys,
-        history=_kept(screen) or InMemoryHistory(),
+        history=history(screen) or InMemoryHistory(),
         completer=WordCompleter([f"/{name}" for name in commands], sentence=True),
         complete_while_typing=False,
     )
     return lambda: meant(prompt.prompt())
 
 
-def _kept(screen: Screen):
+def history(screen: Screen):
     """History in a file that only its owner reads, or None and a word about it."""
     from prompt_toolkit.history import FileHistory
 
-    path = history_file()
     try:
+        path = history_file()
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         os.close(os.open(path, os.O_CREAT | os.O_APPEND | os.O_WRONLY, 0o600))
-    except OSError as problem:
-        screen.note(f"what you type is not remembered: {path}: {problem.strerror}")
+    except (OSError, RuntimeError) as problem:  # RuntimeError: there is no home
+        screen.note(f"what you type is not remembered: {problem}")
         return None
     return FileHistory(path)

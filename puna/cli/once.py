@@ -16,7 +16,7 @@ def answer_once(sitting: Sitting, question: str, as_json: bool) -> int:
     answer = ask(sitting.session, messages, sitting.wishes, sitting.context, show)
     if as_json:
         screen.write(json.dumps(record(answer, sitting.session.name)) + "\n")
-    elif not answer.text.endswith("\n"):
+    elif answer.finish != "error" and not answer.text.endswith("\n"):
         screen.write("\n")
     if answer.finish == "error":
         screen.note(f"puna: {answer.problem}")

@@ -45,14 +45,15 @@ def reply(sitting: Sitting, talk: Conversation) -> None:
 
 def _remark(answer: Answer, sitting: Sitting) -> str:
     """Why the answer is not whole, and what to do about it."""
-    kept = "" if answer.text else "; the question was taken back"
-    if answer.finish == "cancelled":
-        return f"stopped{kept}"
-    if answer.finish == "error":
-        return f"failed: {answer.problem}{kept}"
     if answer.finish == "stop":
         return "" if answer.text else "an empty answer: /regenerate asks again"
     most = sitting.wishes.max_tokens
-    if most is not None and len(answer.ids) >= most:
-        return f"cut after {most:,} tokens: /set max_tokens allows more"
-    return f"cut: the model remembers {sitting.context:,} tokens and they are full: {FULL}"
+    if answer.finish == "cancelled":
+        why = "stopped"
+    elif answer.finish == "error":
+        why = f"failed: {answer.problem}"
+    elif most is not None and len(answer.ids) >= most:
+        why = f"cut after {most:,} tokens: /set max_tokens allows more"
+    else:
+        why = f"cut: the model remembers {sitting.context:,} tokens and they are full: {FULL}"
+    return why if answer.text else f"{why}; the question was taken back"

@@ -84,6 +84,7 @@ def test_version_is_told(capsys):
         (["chat", "-p"], "-p"),
         (["chat", "--top-p", "1.5", "-p", "x"], "top_p"),
         (["chat", "--stop", "", "-p", "x"], "stop"),
+        (["chat", "-p", "caf\udce9"], "--prompt: not UTF-8"),
         (["chat", "--file", "/no/such/file", "-p", "x"], "no such file"),
     ],
 )

@@ -15,7 +15,7 @@ from puna.cli import answer
 from puna.cli.answer import Wishes
 from puna.cli.commands import COMMANDS
 from puna.cli.conversation import Conversation, load
-from puna.cli.keyboard import history_file, is_whole, meant, plain
+from puna.cli.keyboard import history, history_file, is_whole, meant, plain
 from puna.cli.repl import converse
 from puna.cli.screen import Screen, clean
 from puna.cli.sitting import Sitting
@@ -165,13 +165,14 @@ def test_a_failed_load_or_save_changes_nothing(tmp_path):
         "/load",
         "/save",
         "/load /no/such",
+        "/load ~nobody/x",
     )
     assert said(sitting) == [("user", "hello"), ("assistant", ANSWER)]
     assert (tmp_path / "notes.txt").read_text() == "dear diary"
     assert (
         notes.count("a file name is needed") == 2
         and "not a conversation" in notes
-        and "no such file" in notes
+        and notes.count("no such file") == 2
     )
 
 
@@ -315,3 +316,11 @@ def test_history_lives_in_the_state_folder(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_STATE_HOME", "relative/is/ignored")
     monkeypatch.setenv("HOME", str(tmp_path))
     assert history_file() == tmp_path / ".local" / "state" / "puna" / "chat_history"
+
+
+def test_without_a_place_for_history_the_chat_says_so_and_goes_on(monkeypatch, tmp_path):
+    (tmp_path / "puna").write_text("in the way")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    screen = Screen(io.StringIO(), io.StringIO())
+    assert history(screen) is None
+    assert "not remembered" in screen.notes.getvalue()
