@@ -74,7 +74,7 @@ class Answer:
 def ask(
     session: "Session", messages: list[Message], wishes: Wishes, context: int, show: Callable[[str], None]
 ) -> Answer:
-    """The model's answer; `show` gets each piece of text as it comes. Ctrl-C ends it with finish "cancelled"."""
+    """The model's answer; `show` gets each piece of text as it comes. Ctrl-C ends it: finish "cancelled"."""
     ids = tuple(session.template.render(messages).ids)
     need_room(len(ids), context)
     request = Request(
@@ -122,9 +122,10 @@ def _follow(session: "Session", request: Request, show: Callable[[str], None]) -
 
 @contextmanager
 def on_interrupt(end: Callable[[], None]) -> Iterator[None]:
-    """Inside, Ctrl-C calls `end` and raises nothing: an exception out of nowhere may be lost, or break what it meets.
+    """Inside, Ctrl-C calls `end` and raises nothing.
 
-    Pressed once more when that has not helped for a while, it raises KeyboardInterrupt after all.
+    An exception out of nowhere may be lost, or break what it meets. Pressed once more when `end` has not helped
+    for a while, Ctrl-C raises KeyboardInterrupt after all.
     """
     before = signal.getsignal(signal.SIGINT)
     if threading.current_thread() is not threading.main_thread() or before in (signal.SIG_IGN, None):

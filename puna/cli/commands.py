@@ -12,9 +12,9 @@ from puna.cli.sitting import Sitting, reply
 from puna.errors import PunaError, need
 
 MORE_HELP = """
-Enter sends. For more lines: Alt-Enter (or Esc, Enter), a \\ at the end of a line, or a block between lines of \"\"\".
-Ctrl-C stops an answer, Ctrl-D leaves, Ctrl-R searches what you typed before. Begin with a space to send a line
-that starts with /."""
+Enter sends. For more lines: Alt-Enter (or Esc, Enter), a \\ at the end of a line, or a block between \"\"\".
+Ctrl-C stops an answer, Ctrl-D leaves, Ctrl-R searches what you typed before.
+Begin with a space to send a line that starts with /."""
 
 
 class Leave(Exception):

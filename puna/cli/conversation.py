@@ -1,7 +1,8 @@
 """A conversation as a value: who said what, and the file it is kept in. Nothing here prints or knows a model.
 
-It is never changed, only replaced by a new one, so a question that fails simply is not kept. The file is JSON in the
-OpenAI shape, `{"model": ..., "messages": [{"role", "content"}, ...]}`; an answer that was cut says so in `finish`.
+It is never changed, only replaced by a new one, so a question that fails simply is not kept. The file is JSON
+in the OpenAI shape, `{"model": ..., "messages": [{"role", "content"}, ...]}`; an answer that was cut says so in
+`finish`.
 """
 
 import json
@@ -101,7 +102,7 @@ def save(talk: Conversation, path: Path, model: str) -> None:
 
 
 def load(path: Path) -> Conversation:
-    """Read a saved conversation, or any list of messages in the OpenAI shape; DataError says what is wrong."""
+    """A saved conversation, or any list of messages in the OpenAI shape; DataError says what is wrong."""
     try:
         return from_json(read_json(path, MOST_BYTES), str(path))
     except ConfigError as problem:

@@ -1,4 +1,4 @@
-"""Flags that several verbs share, and what a user puts into a conversation besides typing: files and standard input."""
+"""Flags that several verbs share, and text that comes from files, pipes and the command line."""
 
 from dataclasses import dataclass, fields
 from pathlib import Path

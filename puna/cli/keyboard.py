@@ -1,4 +1,4 @@
-"""Lines from a person: an editor in a real terminal, plain lines in a dumb one or a pipe, the same rules in both.
+"""Lines from a person: an editor in a real terminal, plain lines elsewhere, the same rules in both.
 
 A text is whole when Enter may send it: not after a trailing backslash, not inside a block of triple quotes.
 """
@@ -29,7 +29,7 @@ def is_whole(text: str) -> bool:
 
 
 def next_line(text: str) -> str:
-    """What stands before the next line of a text that is not whole. Only the last backslash was a sign; others stay."""
+    """A text that is not whole, ready for its next line. Only the last backslash was a sign; others stay."""
     return (text if in_block(text) else text[:-1]) + "\n"
 
 

@@ -1,7 +1,7 @@
-"""The command `puna`: one table of verbs, and the border where every error becomes a sentence and an exit code.
+"""The command `puna`: one table of verbs, and the border where errors become sentences and exit codes.
 
-A verb is one line here and one short file beside this one, imported when it is called, so `puna --help` starts in a
-blink. Exit codes: 0 done, 1 failed, 2 bad input, 130 stopped by Ctrl-C, 141 the reader of a pipe went away.
+A verb is one line here and one short file beside this one, imported when it is called, so `puna --help` starts
+in a blink. Exit codes: 0 done, 1 failed, 2 bad input, 130 stopped by Ctrl-C, 141 the reader of a pipe went away.
 """
 
 import os
@@ -95,7 +95,8 @@ def _usage(mistake: CycloptsError) -> str:
     """What is wrong with the words, and where to read how they should be."""
     what = str(mistake)
     if isinstance(mistake, UnusedCliTokensError):
-        what = f"{' '.join(mistake.unused_tokens or [])!r} is one word too many (a text of several words needs quotes)"
+        extra = " ".join(mistake.unused_tokens or [])
+        what = f"{extra!r} is too much here (a text of several words needs quotes)"
     verb = " ".join(mistake.command_chain or ())
     return f"{what}\n  try: {' '.join(filter(None, ('puna', verb, '--help')))}"
 

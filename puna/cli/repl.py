@@ -27,7 +27,7 @@ def converse(sitting: Sitting, read: Read) -> None:
 
 
 def turn(sitting: Sitting, text: str) -> None:
-    """One text from the person. A terminal may send bytes that are no characters; they become question marks."""
+    """One text from the person. Bytes from the terminal that are no characters become question marks."""
     text = text.encode("utf-8", "replace").decode("utf-8")
     if text.startswith("/"):
         obey(sitting, text)

@@ -30,7 +30,7 @@ class Sitting:
 
 
 def reply(sitting: Sitting, talk: Conversation) -> None:
-    """Answer `talk`, whose last message is a question. It becomes the sitting's conversation if anything was said."""
+    """Answer the question that `talk` ends with. If anything was said, that is the sitting's conversation now."""
     screen = sitting.screen
     answer = ask(sitting.session, talk.messages(), sitting.wishes, sitting.context, screen.write)
     screen.end_line()

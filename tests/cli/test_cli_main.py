@@ -63,7 +63,8 @@ def test_every_verb_has_help_with_an_example_and_no_torch(name, capsys):
     assert main([name, "--help"]) == 0
     shown = capsys.readouterr().out
     assert "For example:" in shown and f"puna {name}" in shown
-    code = f"import sys; from puna.cli.main import main; main(['{name}', '--help']); sys.exit('torch' in sys.modules)"
+    code = f"import sys; from puna.cli.main import main; main(['{name}', '--help'])"
+    code += "; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], stdout=subprocess.DEVNULL).returncode == 0
 
 
