@@ -124,8 +124,8 @@ def _follow(session: "Session", request: Request, show: Callable[[str], None]) -
 def on_interrupt(end: Callable[[], None]) -> Iterator[None]:
     """Inside, Ctrl-C calls `end` and raises nothing.
 
-    An exception out of nowhere may be lost, or break what it meets. Pressed once more when `end` has not helped
-    for a while, Ctrl-C raises KeyboardInterrupt after all.
+    An exception out of nowhere may be lost, or break what it meets. Pressed once more when `end` has not
+    helped for a while, Ctrl-C raises KeyboardInterrupt after all.
     """
     before = signal.getsignal(signal.SIGINT)
     if threading.current_thread() is not threading.main_thread() or before in (signal.SIG_IGN, None):

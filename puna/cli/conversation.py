@@ -1,8 +1,8 @@
 """A conversation as a value: who said what, and the file it is kept in. Nothing here prints or knows a model.
 
-It is never changed, only replaced by a new one, so a question that fails simply is not kept. The file is JSON
-in the OpenAI shape, `{"model": ..., "messages": [{"role", "content"}, ...]}`; an answer that was cut says so in
-`finish`.
+It is never changed, only replaced by a new one, so a question that fails simply is not kept. The file is
+JSON in the OpenAI shape, `{"model": ..., "messages": [{"role", "content"}, ...]}`; an answer that was cut
+says so in `finish`.
 """
 
 import json
@@ -55,9 +55,6 @@ class Conversation:
     def undone(self) -> Self:
         """Without the last question and all that followed."""
         return self._with(*self.turns[: self._last_question()])
-
-    def has_question(self) -> bool:
-        return any(turn.message.role == "user" for turn in self.turns)
 
     def last_question(self) -> str:
         return self.turns[self._last_question()].message.content

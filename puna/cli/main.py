@@ -1,7 +1,8 @@
 """The command `puna`: one table of verbs, and the border where errors become sentences and exit codes.
 
-A verb is one line here and one short file beside this one, imported when it is called, so `puna --help` starts
-in a blink. Exit codes: 0 done, 1 failed, 2 bad input, 130 stopped by Ctrl-C, 141 the reader of a pipe went away.
+A verb is one line here and one short file beside this one, imported when it is called, so `puna --help`
+starts in a blink. Exit codes: 0 done, 1 failed, 2 bad input, 130 stopped by Ctrl-C, 141 the reader of a
+pipe went away.
 """
 
 import os

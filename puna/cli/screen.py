@@ -1,8 +1,8 @@
 """What reaches a person: text on streams that may be terminals or pipes.
 
-A model may write escape sequences that move the cursor, change the title or set the clipboard. On a terminal,
-control characters other than newline and tab are left out (what follows an escape stays, as harmless letters).
-A pipe or a file gets every character, because a program reads it.
+A model may write escape sequences that move the cursor, change the title or set the clipboard. On a
+terminal, control characters other than newline and tab are left out (what follows an escape stays, as
+harmless letters). A pipe or a file gets every character, because a program reads it.
 """
 
 import os

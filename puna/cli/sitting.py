@@ -30,7 +30,7 @@ class Sitting:
 
 
 def reply(sitting: Sitting, talk: Conversation) -> None:
-    """Answer the question that `talk` ends with. If anything was said, that is the sitting's conversation now."""
+    """Answer the question that `talk` ends with; if anything was said, it is the conversation now."""
     screen = sitting.screen
     answer = ask(sitting.session, talk.messages(), sitting.wishes, sitting.context, screen.write)
     screen.end_line()

@@ -46,9 +46,12 @@ def fail_with(error):
 
 
 def test_help_comes_at_once_and_without_heavy_imports(tmp_path):
-    started = time.monotonic()
-    done = run("--help", env=environment(tmp_path))
-    assert time.monotonic() - started < 1.0  # measured 0.12 s on an idle core
+    took = []
+    for _ in range(3):
+        started = time.monotonic()
+        done = run("--help", env=environment(tmp_path))
+        took.append(time.monotonic() - started)
+    assert min(took) < 1.0  # 0.12 s on an idle core; other work may run beside this test
     assert done.returncode == 0 and "chat" in done.stdout and "serve" in done.stdout
     code = "import sys; from puna.cli.main import main; main(['--help']); print(*sys.modules)"
     done = subprocess.run(

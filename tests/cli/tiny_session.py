@@ -1,7 +1,8 @@
 """A real session, very small: bytes as tokens, one Llama block, an engine that reads one token at a time.
 
-Three models. "known" always answers ANSWER, "endless" writes the alphabet for ever: in both, attention and MLP
-add nothing and the head maps each token to one next token. "random" has random weights and really attends.
+Three models. "known" always answers ANSWER, "endless" writes the alphabet for ever: in both, attention
+and MLP add nothing and the head maps each token to one next token. "random" has random weights and really
+attends.
 """
 
 import codecs
