@@ -81,7 +81,8 @@ def tools_from_openai(items: Any, where: str = "tools") -> list[Tool]:
 
 def _message(item: Any, where: str) -> Message:
     need(isinstance(item, dict), f"{where}: an object with role and content is needed", error=DataError)
-    role = {"developer": "system", "function": "tool"}.get(item.get("role"), item.get("role"))
+    role = item.get("role")
+    role = {"developer": "system", "function": "tool"}.get(role, role) if isinstance(role, str) else role
     need(role in ROLES, f"{where}.role: {role!r} is not one of {', '.join(ROLES)}", error=DataError)
     calls = item.get("tool_calls") or []
     need(isinstance(calls, list), f"{where}.tool_calls: a list is needed", error=DataError)

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from puna.engine.load import Session  # at run time it brings torch
 
 
+PATIENCE_S = 2.0  # an engine that was asked to stop has so long before Ctrl-C gives up on it
+
+
 class Wishes(Settings):
     """What the user may choose about answers, by the names of flags and of /set."""
 
@@ -71,7 +74,7 @@ class Answer:
 def ask(
     session: "Session", messages: list[Message], wishes: Wishes, context: int, show: Callable[[str], None]
 ) -> Answer:
-    """The model's answer; `show` gets each piece of text as it comes. Ctrl-C ends it with finish "cancelled"."""
+    """The model's answer; `show` gets each piece of text as it comes. Ctrl-C ends it: finish "cancelled"."""
     ids = tuple(session.template.render(messages).ids)
     need_room(len(ids), context)
     request = Request(
@@ -89,7 +92,7 @@ def need_room(tokens: int, context: int) -> None:
     if tokens >= context:
         raise RequestError(
             f"the conversation takes {tokens:,} tokens, the model remembers {context:,}\n"
-            "  try: /undo takes the last question back, /clear begins anew; with -p, a shorter text"
+            "  try: a shorter text; in a chat /undo takes the last question back, /clear begins anew"
         )
 
 
@@ -99,9 +102,9 @@ def _follow(session: "Session", request: Request, show: Callable[[str], None]) -
     ids: list[int] = []
     finish: Finish = "cancelled"
     usage, problem = None, ""
-    with _one_interrupt():
-        stream = session.engine.submit(request)
-        try:
+    stream = session.engine.submit(request)
+    try:
+        with on_interrupt(stream.close):
             for event in stream:
                 first = first or time.perf_counter() - started
                 ids.extend(event.ids)
@@ -109,25 +112,32 @@ def _follow(session: "Session", request: Request, show: Callable[[str], None]) -
                 show(event.text)
                 if event.finish:
                     finish, usage, problem = event.finish, event.usage, event.problem
-        except KeyboardInterrupt:
-            finish = "cancelled"
-        finally:
-            stream.close()
+    except KeyboardInterrupt:
+        finish = "cancelled"
+    finally:
+        stream.close()
     measured = Usage(len(request.ids), 0, len(ids), first, time.perf_counter() - started)
     return Answer("".join(texts), tuple(ids), finish, usage or measured, problem)
 
 
 @contextmanager
-def _one_interrupt() -> Iterator[None]:
-    """Inside, the first Ctrl-C raises KeyboardInterrupt; pressing it again means the same and changes nothing."""
+def on_interrupt(end: Callable[[], None]) -> Iterator[None]:
+    """Inside, Ctrl-C calls `end` and raises nothing.
+
+    An exception out of nowhere may be lost, or break what it meets. Pressed once more when `end` has not
+    helped for a while, Ctrl-C raises KeyboardInterrupt after all.
+    """
     before = signal.getsignal(signal.SIGINT)
     if threading.current_thread() is not threading.main_thread() or before in (signal.SIG_IGN, None):
         yield  # signals are not ours to handle
         return
+    presses: list[float] = []
 
     def pressed(number: int, frame: FrameType | None) -> None:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        raise KeyboardInterrupt
+        presses.append(time.monotonic())
+        end()
+        if presses[-1] - presses[0] > PATIENCE_S:
+            raise KeyboardInterrupt
 
     signal.signal(signal.SIGINT, pressed)
     try:

@@ -9,7 +9,7 @@ from cyclopts import Parameter
 from puna.cli.answer import Wishes
 from puna.cli.commands import COMMANDS
 from puna.cli.conversation import Conversation
-from puna.cli.flags import Answering, Loading, read_stream, read_text
+from puna.cli.flags import Answering, Loading, given_text, read_stream, read_text
 from puna.cli.keyboard import reader
 from puna.cli.once import answer_once
 from puna.cli.progress import shown
@@ -22,6 +22,7 @@ from puna.hub import DEFAULT
 if TYPE_CHECKING:
     from puna.engine.load import Session
 
+HOW = "puna chat -p QUESTION"
 Text = Annotated[str | None, Parameter(allow_leading_hyphen=True)]
 
 
@@ -55,36 +56,19 @@ def chat(
         Tokens and times of each answer, on stderr.
     """
     Wishes().but(answering.given(), "puna chat")  # before minutes of loading
-    question = _question(prompt)
-    talk = Conversation(system=system or "", files=tuple((path.name, read_text(path)) for path in file))
-    need(
-        question is not None or not json,
-        "--json needs one question, not a conversation",
-        "puna chat --json -p QUESTION",
-    )
-    need(
-        question is None or question or file,
-        "there is no question: the input is empty",
-        "puna chat -p QUESTION",
-    )
+    files = tuple((path.name, read_text(path)) for path in file)
+    talk = Conversation(system=given_text(system, "--system") or "", files=files)
+    question = _question(given_text(prompt, "--prompt"))
+    need(question or question is None or files, "there is no question: the input is empty", HOW)
+    need(question is not None or not json, "--json needs one question, not a conversation", HOW + " --json")
     session = _opened(model, loading)
     try:
         wishes = Wishes(sampling=session.defaults).but(answering.given(), "puna chat")
         context = min(loading.context or sys.maxsize, session.config.max_position_embeddings)
         screen = Screen(sys.stdout, sys.stderr)
+        sitting = Sitting(session, screen, talk, wishes, context, stats=stats)
         if question is not None:
-            return answer_once(
-                session, talk.said(question), wishes, screen, context=context, as_json=json, stats=stats
-            )
-        sitting = Sitting(
-            session=session,
-            screen=screen,
-            talk=talk,
-            wishes=wishes,
-            context=context,
-            first_wishes=wishes,
-            stats=stats,
-        )
+            return answer_once(sitting, question, as_json=json)
         converse(sitting, reader(sys.stdin, screen, COMMANDS))
         return 0
     finally:
@@ -95,7 +79,7 @@ def _question(prompt: str | None) -> str | None:
     """What to ask once: the prompt, then what is piped in. None when a person sits at the terminal."""
     if is_terminal(sys.stdin):
         return prompt
-    piped = read_stream(sys.stdin.buffer, "standard input") if sys.stdin is not None else ""
+    piped = read_stream(sys.stdin.buffer, "standard input")
     return "\n\n".join(part for part in (prompt, piped.strip("\n")) if part)
 
 

@@ -1,7 +1,9 @@
 """What a line that begins with / does in a chat: one table, one small function each."""
 
 import difflib
+import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from puna.cli.answer import parsed, sentence
@@ -10,9 +12,9 @@ from puna.cli.sitting import Sitting, reply
 from puna.errors import PunaError, need
 
 MORE_HELP = """
-Enter sends. For more lines: Alt-Enter (or Esc, Enter), a \\ at the end of a line, or a block between lines of \"\"\".
-Ctrl-C stops an answer, Ctrl-D leaves, Ctrl-R searches what you typed before. Begin with a space to send a line
-that starts with /."""
+Enter sends. For more lines: Alt-Enter (or Esc, Enter), a \\ at the end of a line, or a block between \"\"\".
+Ctrl-C stops an answer, Ctrl-D leaves, Ctrl-R searches what you typed before.
+Begin with a space to send a line that starts with /."""
 
 
 class Leave(Exception):
@@ -21,7 +23,7 @@ class Leave(Exception):
 
 def obey(sitting: Sitting, line: str) -> None:
     """Do the command on this line. PunaError says what is wrong with it."""
-    name, _, rest = line.removeprefix("/").partition(" ")
+    name, rest = [*line[1:].split(maxsplit=1), "", ""][:2]
     if name not in COMMANDS:
         same = [known for known in COMMANDS if name and known.startswith(name)]
         near = same or difflib.get_close_matches(name.lower(), COMMANDS, n=1, cutoff=0.5)
@@ -42,7 +44,7 @@ def _help(sitting: Sitting, rest: str) -> None:
 def _system(sitting: Sitting, rest: str) -> None:
     if rest:
         text = "" if rest == "none" else rest
-        sitting.talk = type(sitting.talk)(system=text, files=sitting.talk.files, turns=sitting.talk.turns)
+        sitting.talk = replace(sitting.talk, system=text)
     sitting.screen.line(f"system: {sitting.talk.system or 'none (the template may bring its own)'}")
 
 
@@ -50,7 +52,7 @@ def _set(sitting: Sitting, rest: str) -> None:
     name, _, text = rest.partition(" ")
     name, text = name.replace("-", "_"), text.strip()
     if text:
-        usual = sitting.first_wishes.values()
+        usual = sitting.usual.values()
         value = usual.get(name) if text == "default" else parsed(name, text)
         sitting.wishes = sitting.wishes.but({name: value}, "/set")
     elif name:
@@ -84,7 +86,7 @@ def _load(sitting: Sitting, rest: str) -> None:
 
 def _path(rest: str, command: str) -> Path:
     need(rest, f"{command}: a file name is needed", f"{command} talk.json")
-    return Path(rest).expanduser()
+    return Path(os.path.expanduser(rest))  # leaves ~nobody alone
 
 
 def _regenerate(sitting: Sitting, rest: str) -> None:
@@ -104,7 +106,7 @@ def _undo(sitting: Sitting, rest: str) -> None:
 
 def _clear(sitting: Sitting, rest: str) -> None:
     talk = sitting.talk
-    sitting.talk, sitting.last = type(talk)(system=talk.system, files=talk.files), None
+    sitting.talk, sitting.last = replace(talk, turns=()), None
     kept = [what for what, there in (("the system text", talk.system), ("the files", talk.files)) if there]
     sitting.screen.line("a new conversation" + (f" with {' and '.join(kept)}" if kept else ""))
 

@@ -1,11 +1,13 @@
 """A conversation as a value: who said what, and the file it is kept in. Nothing here prints or knows a model.
 
-It is never changed, only replaced by a new one, so a question that fails simply is not kept. The file is JSON in the
-OpenAI shape, `{"model": ..., "messages": [{"role", "content"}, ...]}`; an answer that was cut says so in `finish`.
+It is never changed, only replaced by a new one, so a question that fails simply is not kept. The file is
+JSON in the OpenAI shape, `{"model": ..., "messages": [{"role", "content"}, ...]}`; an answer that was cut
+says so in `finish`.
 """
 
 import json
 import os
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
@@ -14,7 +16,7 @@ from puna.errors import ConfigError, DataError, PunaError, need
 from puna.messages import Message, messages_from_openai
 from puna.model.config import read_json
 
-MOST_BYTES = 2**26  # of one conversation file
+MOST_BYTES = 2**24  # of one conversation file
 CUTS = ("cancelled", "length", "error")  # how an answer ends that the model did not end
 
 
@@ -53,9 +55,6 @@ class Conversation:
     def undone(self) -> Self:
         """Without the last question and all that followed."""
         return self._with(*self.turns[: self._last_question()])
-
-    def has_question(self) -> bool:
-        return any(turn.message.role == "user" for turn in self.turns)
 
     def last_question(self) -> str:
         return self.turns[self._last_question()].message.content
@@ -100,7 +99,7 @@ def save(talk: Conversation, path: Path, model: str) -> None:
 
 
 def load(path: Path) -> Conversation:
-    """Read a saved conversation, or any list of messages in the OpenAI shape; DataError says what is wrong."""
+    """A saved conversation, or any list of messages in the OpenAI shape; DataError says what is wrong."""
     try:
         return from_json(read_json(path, MOST_BYTES), str(path))
     except ConfigError as problem:
@@ -121,6 +120,9 @@ def from_json(values: Any, where: str) -> Conversation:
     rest = messages[1:] if messages[0].role == "system" else messages
     for message in rest:
         need(message.role != "system", f"{where}: a system message must be the first", error=DataError)
+    for n, message in enumerate(messages):
+        half = re.search("[\ud800-\udfff]", message.content)
+        need(not half, f"{where}: messages[{n}]: holds half a character (a surrogate)", error=DataError)
     cuts = [_checked_cut(item.get("finish"), where) for item in items[len(items) - len(rest) :]]
     return Conversation(system=system, turns=tuple(map(Turn, rest, cuts)))
 

@@ -1,4 +1,4 @@
-"""Flags that several verbs share, and what a user puts into a conversation besides typing: files and standard input."""
+"""Flags that several verbs share, and text that comes from files, pipes and the command line."""
 
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -80,4 +80,11 @@ def read_stream(file: BinaryIO, where: str) -> str:
     except UnicodeDecodeError as problem:
         raise DataError(f"{where}: not UTF-8 text ({problem.reason} at byte {problem.start:,})") from None
     need("\0" not in text, f"{where}: holds zero bytes, so it is no text", error=DataError)
+    return text
+
+
+def given_text(text: str | None, where: str) -> str | None:
+    """Text from the command line; DataError if its bytes were not UTF-8."""
+    whole = not text or text.encode("utf-8", "ignore").decode() == text
+    need(whole, f"{where}: not UTF-8 text", error=DataError)
     return text

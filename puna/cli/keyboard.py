@@ -1,4 +1,4 @@
-"""Lines from a person: an editor in a real terminal, plain lines in a dumb one or a pipe, the same rules in both.
+"""Lines from a person: an editor in a real terminal, plain lines elsewhere, the same rules in both.
 
 A text is whole when Enter may send it: not after a trailing backslash, not inside a block of triple quotes.
 """
@@ -14,20 +14,31 @@ Read = Callable[[], str]  # the next text; EOFError at the end, KeyboardInterrup
 ASK, MORE, BLOCK = "> ", ". ", '"""'
 
 
+def in_block(text: str) -> bool:
+    """Whether it begins a block of triple quotes that has not ended."""
+    stripped = text.strip()
+    ended = len(stripped) >= 2 * len(BLOCK) and stripped.endswith(BLOCK)
+    return stripped.startswith(BLOCK) and not ended
+
+
 def is_whole(text: str) -> bool:
     """Whether Enter sends this text, rather than beginning its next line."""
-    stripped = text.strip()
-    if stripped.startswith(BLOCK):
-        return len(stripped) >= 2 * len(BLOCK) and stripped.endswith(BLOCK)
+    if text.strip().startswith(BLOCK):
+        return not in_block(text)
     return (len(text) - len(text.rstrip("\\"))) % 2 == 0
 
 
+def next_line(text: str) -> str:
+    """A text that is not whole, ready for its next line. Only the last backslash was a sign; others stay."""
+    return (text if in_block(text) else text[:-1]) + "\n"
+
+
 def meant(text: str) -> str:
-    """What was typed, without the signs that only held its lines together."""
+    """What was typed, without the quotes of a block."""
     stripped = text.strip()
-    if stripped.startswith(BLOCK) and is_whole(text):
+    if stripped.startswith(BLOCK) and not in_block(text):
         return stripped[len(BLOCK) : -len(BLOCK)].strip("\n")
-    return text.replace("\\\n", "\n")
+    return text
 
 
 def history_file() -> Path:
@@ -48,17 +59,19 @@ def plain(stdin: TextIO, screen: Screen) -> Read:
     """Lines as they come, for dumb terminals and pipes."""
 
     def read() -> str:
-        lines: list[str] = []
-        while not lines or not is_whole("\n".join(lines)):
-            screen.write(MORE if lines else ASK)
+        text, sign = "", ASK
+        while True:
+            screen.aside(sign)
             line = stdin.readline()
             screen.at_line_start = True  # the person's Enter
-            if not line and not lines:
+            if not line and not text:
                 raise EOFError
+            text += line.rstrip("\r\n")
+            if is_whole(text):
+                return meant(text)
             if not line:
-                break
-            lines.append(line.rstrip("\r\n"))
-        return meant("\n".join(lines))
+                return text.removesuffix("\n")
+            text, sign = next_line(text), MORE
 
     return read
 
@@ -67,17 +80,24 @@ def edited(screen: Screen, commands: Iterable[str]) -> Read:
     """Lines from an editor with history, search, pasting of many lines and completion of commands."""
     from prompt_toolkit import PromptSession
     from prompt_toolkit.completion import WordCompleter
+    from prompt_toolkit.document import Document
+    from prompt_toolkit.enums import DEFAULT_BUFFER
+    from prompt_toolkit.filters import has_focus
     from prompt_toolkit.history import InMemoryHistory
     from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 
-    keys = KeyBindings()
+    keys, typing = KeyBindings(), has_focus(DEFAULT_BUFFER)  # not while searching
 
-    @keys.add("enter")
+    @keys.add("enter", filter=typing)
     def _(event: KeyPressEvent) -> None:
         buffer = event.current_buffer
-        buffer.validate_and_handle() if is_whole(buffer.text) else buffer.insert_text("\n")
+        if is_whole(buffer.text):
+            buffer.validate_and_handle()
+        else:
+            text = next_line(buffer.text)
+            buffer.document = Document(text, len(text))
 
-    @keys.add("escape", "enter")
+    @keys.add("escape", "enter", filter=typing)
     def _(event: KeyPressEvent) -> None:
         event.current_buffer.insert_text("\n")
 
@@ -86,22 +106,22 @@ def edited(screen: Screen, commands: Iterable[str]) -> Read:
         multiline=True,
         prompt_continuation=MORE,
         key_bindings=keys,
-        history=_kept(screen) or InMemoryHistory(),
+        history=history(screen) or InMemoryHistory(),
         completer=WordCompleter([f"/{name}" for name in commands], sentence=True),
         complete_while_typing=False,
     )
     return lambda: meant(prompt.prompt())
 
 
-def _kept(screen: Screen):
+def history(screen: Screen):
     """History in a file that only its owner reads, or None and a word about it."""
     from prompt_toolkit.history import FileHistory
 
-    path = history_file()
     try:
+        path = history_file()
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         os.close(os.open(path, os.O_CREAT | os.O_APPEND | os.O_WRONLY, 0o600))
-    except OSError as problem:
-        screen.note(f"what you type is not remembered: {path}: {problem.strerror}")
+    except (OSError, RuntimeError) as problem:  # RuntimeError: there is no home
+        screen.note(f"what you type is not remembered: {problem}")
         return None
     return FileHistory(path)

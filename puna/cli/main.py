@@ -1,12 +1,14 @@
-"""The command `puna`: one table of verbs, and the border where every error becomes a sentence and an exit code.
+"""The command `puna`: one table of verbs, and the border where errors become sentences and exit codes.
 
-A verb is one line here and one short file beside this one, imported when it is called, so `puna --help` starts in a
-blink. Exit codes: 0 done, 1 failed, 2 bad input, 130 stopped by Ctrl-C, 141 the reader of a pipe went away.
+A verb is one line here and one short file beside this one, imported when it is called, so `puna --help`
+starts in a blink. Exit codes: 0 done, 1 failed, 2 bad input, 130 stopped by Ctrl-C, 141 the reader of a
+pipe went away.
 """
 
 import os
 import sys
 import traceback
+from io import TextIOWrapper
 from pathlib import Path
 from types import TracebackType
 
@@ -53,6 +55,7 @@ def application() -> App:
         help_formatter="plain",
         default_parameter=Parameter(negative=()),
         result_action="return_value",
+        suppress_keyboard_interrupt=False,
     )
     for name, (what, examples) in VERBS.items():
         shown = "For example:\n  " + examples.replace("\n", "\n  ")
@@ -65,10 +68,10 @@ def main(words: list[str] | None = None) -> int:
     words, debug = _without_debug(sys.argv[1:] if words is None else words)
     if not debug:
         sys.excepthook = _bug
+    _ready_streams()
     try:
         done = application()(words, exit_on_error=False, print_error=False)
-        if sys.stdout is not None:
-            sys.stdout.flush()
+        sys.stdout.flush()
         return done or 0
     except CycloptsError as mistake:
         return _failed(_usage(mistake), 2, debug)
@@ -86,6 +89,16 @@ def main(words: list[str] | None = None) -> int:
         return _failed("not enough memory\n  try: a smaller model or a smaller --context", 1, debug)
 
 
+def _ready_streams() -> None:
+    """Streams that can be written whatever the caller closed, and whatever encoding the terminal has."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115 (for the life of the process)
+        elif isinstance(stream, TextIOWrapper) and name != "stderr":
+            stream.reconfigure(errors="replace")
+
+
 def _without_debug(words: list[str]) -> tuple[list[str], bool]:
     end = words.index("--") if "--" in words else len(words)
     return [word for word in words[:end] if word != "--debug"] + words[end:], "--debug" in words[:end]
@@ -95,7 +108,8 @@ def _usage(mistake: CycloptsError) -> str:
     """What is wrong with the words, and where to read how they should be."""
     what = str(mistake)
     if isinstance(mistake, UnusedCliTokensError):
-        what = f"{' '.join(mistake.unused_tokens or [])!r} is one word too many (a text of several words needs quotes)"
+        extra = " ".join(mistake.unused_tokens or [])
+        what = f"{extra!r} is too much here (a text of several words needs quotes)"
     verb = " ".join(mistake.command_chain or ())
     return f"{what}\n  try: {' '.join(filter(None, ('puna', verb, '--help')))}"
 

@@ -2,39 +2,31 @@
 
 import json
 from dataclasses import asdict
-from typing import TYPE_CHECKING
 
-from puna.cli.answer import Answer, Wishes, ask, sentence
-from puna.cli.conversation import Conversation
-from puna.cli.screen import Screen
-
-if TYPE_CHECKING:
-    from puna.engine.load import Session
+from puna.cli.answer import Answer, ask, sentence
+from puna.cli.sitting import Sitting
 
 CODES = {"stop": 0, "length": 0, "error": 1, "cancelled": 130}
 
 
-def answer_once(
-    session: "Session",
-    talk: Conversation,
-    wishes: Wishes,
-    screen: Screen,
-    *,
-    context: int,
-    as_json: bool = False,
-    stats: bool = False,
-) -> int:
-    """Write the answer to `talk` and return the exit code. JSON comes whole, text as it is made."""
-    answer = ask(session, talk.messages(), wishes, context, (lambda text: None) if as_json else screen.write)
+def answer_once(sitting: Sitting, question: str, as_json: bool) -> int:
+    """Write the answer and return the exit code. JSON comes whole, text as it is made."""
+    screen, messages = sitting.screen, sitting.talk.said(question).messages()
+    show = _nothing if as_json else screen.write
+    answer = ask(sitting.session, messages, sitting.wishes, sitting.context, show)
     if as_json:
-        screen.line(json.dumps(record(answer, session.name), ensure_ascii=False))
-    elif answer.text or answer.finish == "stop":
-        screen.line() if screen.at_line_start and not answer.text else screen.end_line()
+        screen.write(json.dumps(record(answer, sitting.session.name)) + "\n")
+    elif answer.finish != "error" and not answer.text.endswith("\n"):
+        screen.write("\n")
     if answer.finish == "error":
         screen.note(f"puna: {answer.problem}")
-    if stats:
+    if sitting.stats:
         screen.note(sentence(answer.usage))
     return CODES[answer.finish]
+
+
+def _nothing(text: str) -> None:
+    """JSON is written when it is whole."""
 
 
 def record(answer: Answer, model: str) -> dict[str, object]:

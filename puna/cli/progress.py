@@ -1,4 +1,4 @@
-"""How long work is told: a bar on a terminal, a line now and then elsewhere, nothing for what is over in a moment.
+"""How far work is: a bar on a terminal, a line now and then elsewhere, nothing for what is over in a moment.
 
 It listens to the events `load` and `write`, which carry `done` and `of`.
 """

@@ -1,5 +1,6 @@
 """The chat itself: read a text, do the command or answer the question, until the person leaves."""
 
+from puna.cli.answer import on_interrupt
 from puna.cli.commands import Leave, obey
 from puna.cli.keyboard import Read
 from puna.cli.sitting import Sitting, reply
@@ -13,20 +14,21 @@ def converse(sitting: Sitting, read: Read) -> None:
     sitting.screen.line(f"{sitting.session.name}. {HINT}.")
     while True:
         try:
-            turn(sitting, read())
+            text = read()
+            with on_interrupt(lambda: None):  # pressing again while an answer stops must not lose it
+                turn(sitting, text)
         except (EOFError, Leave):
             sitting.screen.end_line()
             return
         except KeyboardInterrupt:
-            sitting.screen.end_line()
             sitting.screen.line(f"({HINT})")
         except PunaError as problem:
-            sitting.screen.end_line()
             sitting.screen.note(str(problem))
 
 
 def turn(sitting: Sitting, text: str) -> None:
-    """One text from the person."""
+    """One text from the person. Bytes from the terminal that are no characters become question marks."""
+    text = text.encode("utf-8", "replace").decode("utf-8")
     if text.startswith("/"):
         obey(sitting, text)
     elif text.strip():

@@ -1,8 +1,8 @@
 """What reaches a person: text on streams that may be terminals or pipes.
 
-A model may write escape sequences that move the cursor, change the title or set the clipboard. On a terminal, control
-characters other than newline and tab are left out (what follows an escape stays, as harmless letters). A pipe or a
-file gets every character, because a program reads it.
+A model may write escape sequences that move the cursor, change the title or set the clipboard. On a
+terminal, control characters other than newline and tab are left out (what follows an escape stays, as
+harmless letters). A pipe or a file gets every character, because a program reads it.
 """
 
 import os
@@ -28,7 +28,7 @@ def can_move(stream: TextIO | None) -> bool:
 
 @dataclass
 class Screen:
-    """Where the conversation goes (`out`) and where remarks about it go (`notes`, usually stderr)."""
+    """`out` gets what the model says, `notes` (usually stderr) remarks; on a terminal both meet."""
 
     out: TextIO
     notes: TextIO
@@ -36,22 +36,30 @@ class Screen:
 
     def write(self, text: str) -> None:
         """A piece of the answer, at once."""
-        shown = clean(text) if is_terminal(self.out) else text
-        if shown:
-            self.out.write(shown)
-            self.out.flush()
-            self.at_line_start = shown.endswith("\n")
-
-    def line(self, text: str = "") -> None:
-        """A whole line of the conversation."""
-        self.end_line()
-        self.write(text + "\n")
+        self._put(self.out, text)
 
     def end_line(self) -> None:
         if not self.at_line_start:
             self.write("\n")
 
+    def aside(self, text: str) -> None:
+        """What belongs to the dialogue but is not the answer: not in `out` when that is a file or a pipe."""
+        self._put(self.out if is_terminal(self.out) else self.notes, text)
+
+    def line(self, text: str = "") -> None:
+        """A whole line of the dialogue."""
+        self.end_line()
+        self.aside(text + "\n")
+
     def note(self, text: str) -> None:
-        """A remark that is no part of the conversation."""
+        """A remark about the dialogue: errors, figures."""
+        self.end_line()
         self.notes.write(clean(text) + "\n")
         self.notes.flush()
+
+    def _put(self, stream: TextIO, text: str) -> None:
+        shown = clean(text) if is_terminal(stream) else text
+        if shown:
+            stream.write(shown)
+            stream.flush()
+            self.at_line_start = shown.endswith("\n")

@@ -5,6 +5,7 @@ from importlib.util import find_spec
 from typing import Annotated
 
 from cyclopts import Parameter
+from cyclopts.validators import Number
 
 from puna.cli.flags import Loading
 from puna.cli.progress import shown
@@ -19,7 +20,7 @@ def serve(
     /,
     *,
     host: str = "127.0.0.1",
-    port: int = 8000,
+    port: Annotated[int, Parameter(validator=Number(gte=1, lte=65_535))] = 8000,
     api_key: Annotated[str | None, Parameter(env_var="PUNA_API_KEY")] = None,
     name: str | None = None,
     loading: Loading = Loading(),  # noqa: B008 (frozen)

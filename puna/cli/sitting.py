@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 FULL = "/undo takes the last question back, /save keeps the conversation, /clear begins anew"
 
 
-@dataclass(kw_only=True)
+@dataclass
 class Sitting:
     """Everything that a command may look at or replace."""
 
@@ -21,14 +21,16 @@ class Sitting:
     screen: Screen
     talk: Conversation
     wishes: Wishes
-    context: int
-    first_wishes: Wishes  # for /set NAME default
+    context: int  # tokens the model remembers
     stats: bool = False  # after every answer
     last: Answer | None = None
 
+    def __post_init__(self):
+        self.usual = self.wishes  # for /set NAME default
+
 
 def reply(sitting: Sitting, talk: Conversation) -> None:
-    """Answer `talk`, whose last message is a question. It becomes the sitting's conversation if anything was said."""
+    """Answer the question that `talk` ends with; if anything was said, it is the conversation now."""
     screen = sitting.screen
     answer = ask(sitting.session, talk.messages(), sitting.wishes, sitting.context, screen.write)
     screen.end_line()
@@ -43,14 +45,15 @@ def reply(sitting: Sitting, talk: Conversation) -> None:
 
 def _remark(answer: Answer, sitting: Sitting) -> str:
     """Why the answer is not whole, and what to do about it."""
-    kept = "" if answer.text else "; the question was taken back"
-    if answer.finish == "cancelled":
-        return f"stopped{kept}"
-    if answer.finish == "error":
-        return f"failed: {answer.problem}{kept}"
     if answer.finish == "stop":
         return "" if answer.text else "an empty answer: /regenerate asks again"
     most = sitting.wishes.max_tokens
-    if most is not None and len(answer.ids) >= most:
-        return f"cut after {most:,} tokens: /set max_tokens allows more"
-    return f"cut: the model remembers {sitting.context:,} tokens and they are full: {FULL}"
+    if answer.finish == "cancelled":
+        why = "stopped"
+    elif answer.finish == "error":
+        why = f"failed: {answer.problem}"
+    elif most is not None and len(answer.ids) >= most:
+        why = f"cut after {most:,} tokens: /set max_tokens allows more"
+    else:
+        why = f"cut: the model remembers {sitting.context:,} tokens and they are full: {FULL}"
+    return why if answer.text else f"{why}; the question was taken back"
