@@ -35,7 +35,7 @@ class HardwareError(PunaError):
 
 
 class RequestError(PunaError):
-    """`code` and `param` are OpenAI's: a short name of the problem, and the field of the request that has it."""
+    """`code` and `param` are OpenAI's: a short name of the problem, and the field that has it."""
 
     def __init__(self, message: str, status: int = 400, code: str = "", param: str = ""):
         super().__init__(message)

@@ -56,9 +56,7 @@ class Engine:
         )
         need(together > 0 and waiting > 0, "an engine that serves no request is of no use")
         self.runner, self.config, self.tokenizer = TorchRunner(model), model.config, tokenizer
-        self.size = min(
-            model.config.vocab_size, tokenizer.size
-        )  # files pad the vocabulary; padding is not written
+        self.size = min(model.config.vocab_size, tokenizer.size)  # models pad it; padding is not written
         self.together, self.waiting = together, waiting
         self.prefixes = Prefixes(_quarter_of_memory() if kept_bytes is None else kept_bytes)
         self._changed = threading.Condition()
@@ -146,12 +144,16 @@ class Engine:
     def _serve(self) -> None:
         """The one thread that touches the model."""
         active: deque[Task] = deque()
-        while self._admit(active):
-            task = active.popleft()
-            if not self._turn(task):
-                active.append(task)
-        for task in tuple(self._tasks.values()):  # all are cancelled
-            self._turn(task)
+        try:
+            while self._admit(active):
+                task = active.popleft()
+                if not self._turn(task):
+                    active.append(task)
+        finally:  # also if a listener of the log fails: nobody may wait for ever
+            self._closed = True
+            for task in tuple(self._tasks.values()):
+                task.cancel()
+                self._turn(task)
 
     def _admit(self, active: deque[Task]) -> bool:
         """Move waiting tasks among the active; wait if there is nothing to do. False: the engine closes."""

@@ -111,7 +111,7 @@ def best(logits: Tensor, k: int) -> Tensor:
     border = logits.topk(k).values[-1]
     above = (logits > border).nonzero()[:, 0]
     level = (logits == border).nonzero()[: k - len(above), 0]
-    ids = torch.cat((above, level))  # (k)
+    ids = torch.cat((above, level))
     return ids[logits[ids].sort(descending=True, stable=True).indices]
 
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 from small_world import ByteTokenizer, parrot, random_llama
 
+from puna import log
 from puna.engine import engine as engine_file
 from puna.engine.engine import Engine
 from puna.engine.request import Request, Sampling
@@ -352,6 +353,21 @@ def test_a_listener_that_fails_ends_its_own_request_only(engine):
     while engine.running and time.monotonic() < deadline:
         time.sleep(0.005)
     assert engine.running == 0
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_if_the_engines_thread_dies_nobody_waits_for_ever():
+    def broken(record):
+        raise OSError("the log's disk is full")
+
+    model = random_llama(TOKENIZER.size)
+    model.model.embed_tokens.weight[ord("~")] = float("nan")
+    with log.listening(broken), Engine(model, TOKENIZER) as engine:
+        streams = [engine.submit(asked(text, sampling=GREEDY, max_tokens=None)) for text in ("long", "a~b")]
+        assert {list(stream)[-1].finish for stream in streams} == {"cancelled"}
+        with pytest.raises(RequestError, match="closed"):
+            engine.submit(asked())
+        assert not engine.alive
 
 
 def test_closing_ends_every_stream_and_refuses_new_ones():
