@@ -124,7 +124,11 @@ def size_in_bytes(kind: str, shape: Sequence[int], where: str) -> int:
     """What a tensor of this kind and shape takes in a file; rows must be whole blocks."""
     need(kind in BLOCKS, f"{where}: unknown type {kind!r}", f"one of {', '.join(BLOCKS)}", WeightsError)
     elements, size = BLOCKS[kind]
-    need(all(length > 0 for length in shape), f"{where}: shape {tuple(shape)} holds nothing", error=WeightsError)
+    need(
+        all(length > 0 for length in shape),
+        f"{where}: shape {tuple(shape)} holds nothing",
+        error=WeightsError,
+    )
     columns = shape[-1] if shape else 1
     need(
         columns % elements == 0,

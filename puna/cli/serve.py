@@ -12,8 +12,6 @@ from puna.cli.progress import shown
 from puna.errors import need
 from puna.hub import DEFAULT
 
-LOOPBACK = ("127.0.0.1", "::1", "localhost")
-
 
 def serve(
     model: str = DEFAULT,
@@ -45,20 +43,34 @@ def serve(
         "serving needs fastapi and uvicorn, which are not installed",
         "pip install 'puna[serve]'",
     )
-    if host not in LOOPBACK and not api_key:
+    from puna.serve.app import build_app
+    from puna.serve.app import serve as listen
+    from puna.serve.limits import LOOPBACK, is_loopback
+
+    if not is_loopback(host) and not api_key:
         print(
             f"puna: anyone who reaches {host}:{port} can use this server; --api-key changes that",
             file=sys.stderr,
         )
     with shown(sys.stderr, f"loading {model}"):
-        import uvicorn
-
-        from puna.engine.load import open_chat
-        from puna.serve.app import build_app
+        from puna.engine.load import open_chat  # brings torch
 
         session = open_chat(model, dtype=loading.dtype, threads=loading.threads, context=loading.context)
     try:
-        uvicorn.run(build_app(session, name=name or session.name, api_key=api_key), host=host, port=port)
+        app = build_app(
+            session.engine,
+            session.template,
+            session.tokenizer,
+            name or session.name,
+            defaults=session.defaults,
+            api_key=api_key,
+            hosts=LOOPBACK if is_loopback(host) else None,
+        )
+        listen(app, host, port, ready=lambda url: _ready(url, name or session.name))
         return 0
     finally:
         session.close()
+
+
+def _ready(url: str, name: str) -> None:
+    print(f"serving {name} at {url}/v1 (Ctrl-C ends it)", file=sys.stderr, flush=True)

@@ -79,9 +79,7 @@ def kinds_for(mix: str, config: ModelConfig) -> Callable[[str, tuple[int, ...]],
 def bits_per_weight(mix: str, config: ModelConfig) -> float:
     """Bits of file for each number of the model, all tensors together."""
     kind = kinds_for(mix, config)
-    sizes = [
-        (math.prod(shape), FORMATS[kind(name, shape)].bits_per_weight) for name, shape in shapes(config)
-    ]
+    sizes = [(math.prod(shape), FORMATS[kind(name, shape)].bits_per_weight) for name, shape in shapes(config)]
     return sum(count * bits for count, bits in sizes) / sum(count for count, _ in sizes)
 
 

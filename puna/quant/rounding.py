@@ -281,9 +281,9 @@ def _to_half(value: np.ndarray, unit: np.ndarray) -> np.ndarray:
 def _by_group(x: np.ndarray, groups: int) -> tuple[np.ndarray, np.ndarray]:
     """Blocks (N, values) with a group to a column, so that sums and scales run along memory; their weights.
 
-    Weighing an error by |x| + rms favours large weights a little. Of the weights tried (none, |x|, x squared with
-    and without rms squared) only this one loses less than llama.cpp's quantiser in Q4_K, Q5_K and Q6_K both in
-    plain and in x-squared-weighted error, on Gaussian, Laplace and real weights.
+    Weighing an error by |x| + rms favours large weights a little. Of the weights tried (none, |x|, x
+    squared with and without rms squared) only this one loses less than llama.cpp's quantiser in Q4_K, Q5_K
+    and Q6_K both in plain and in x-squared-weighted error, on Gaussian, Laplace and real weights.
     """
     parts = np.ascontiguousarray(x.reshape(len(x) * groups, -1).T)  # (values / groups, N * groups)
     weights = np.abs(parts)  # (values / groups, N * groups)

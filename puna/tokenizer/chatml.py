@@ -1,7 +1,9 @@
-"""ChatML: `<|im_start|>` role, line break, content, `<|im_end|>`, line break. SmolLM2 and many others write it.
+"""ChatML: `<|im_start|>` role, line break, content, `<|im_end|>`, line break. SmolLM2 and many others write
+it.
 
-Some files begin with a system line of their own where a conversation has none (`default`). Tools are told at the end of the
-system message and called as `<tool_call>` objects, the way that most ChatML models with tools were taught.
+Some files begin with a system line of their own where a conversation has none (`default`). Tools are told
+at the end of the system message and called as `<tool_call>` objects, the way that most ChatML models with
+tools were taught.
 """
 
 import json
@@ -16,9 +18,9 @@ from puna.tokenizer.spans import Part
 START, END = "<|im_start|>", "<|im_end|>"
 SMOLLM = "You are a helpful AI assistant named SmolLM, trained by Hugging Face"
 TOLD = (
-    "# Tools\n\nYou may call one or more functions to help with the request. Their signatures, one a line, are within "
-    "<tools></tools> XML tags:\n<tools>\n@</tools>\n\nFor each call, write a JSON object with the name of the function and "
-    "its arguments within <tool_call></tool_call> XML tags:\n"
+    "# Tools\n\nYou may call one or more functions to help with the request. Their signatures, one a line, "
+    "are within <tools></tools> XML tags:\n<tools>\n@</tools>\n\nFor each call, write a JSON object with the "
+    "name of the function and its arguments within <tool_call></tool_call> XML tags:\n"
     '<tool_call>\n{"name": "function-name", "arguments": {"argument": "value"}}\n</tool_call>'
 )
 

@@ -1,7 +1,8 @@
 """A template's text made ready to render under the meter of `sandbox.py`.
 
-Jinja's own parser reads it. Then each loop body, macro body and operand that can grow is given a filter that pays; their
-names, such as `(pay)`, are none that a template can write, so it can neither call nor replace them.
+Jinja's own parser reads it. Then each loop body, macro body and operand that can grow is given a filter
+that pays; their names, such as `(pay)`, are none that a template can write, so it can neither call nor
+replace them.
 """
 
 from typing import Any

@@ -1,10 +1,10 @@
 """A model's own Jinja template as a dialect: rendered in the sandbox, with a barrier and with spans.
 
-The template gives one string, so two things must be found again in it. Which special tokens did the template write? Before
-rendering, a mark (a private-use character that occurs nowhere else) is put inside every special token's name that people,
-tools or options wrote; what still reads as a special token afterwards is the template's. And where is what people said? Two
-more marks stand around each content. Marks leave no trace: they are taken out, and a render that differs without them is
-not believed.
+The template gives one string, so two things must be found again in it. Which special tokens did the
+template write? Before rendering, a mark (a private-use character that occurs nowhere else) is put inside
+every special token's name that people, tools or options wrote; what still reads as a special token
+afterwards is the template's. And where is what people said? Two more marks stand around each content.
+Marks leave no trace: they are taken out, and a render that differs without them is not believed.
 """
 
 import re
@@ -104,7 +104,9 @@ class JinjaFile:
     def probe(
         self, messages: Sequence[Message], tools: Sequence[Tool], reply: bool, reached: set[int]
     ) -> list[tuple[str, bool]] | None:
-        """What the template writes for harmless messages, and which branches that went through; None if it refuses."""
+        """What the template writes for harmless messages, and which branches that went through; None if it
+        refuses.
+        """
         try:
             text = self.compiled.render(self._values(messages, tools, reply, {}), reached)
         except TokenizerError:
@@ -126,7 +128,7 @@ class JinjaFile:
         }
 
     def _guarded(self, values: Values, barrier: "Barrier") -> Values:
-        """The values with marks inside special tokens, and at the borders of strings that could complete one."""
+        """The values with marks inside special tokens, and at borders of strings that could complete one."""
         safe = barrier.guard(values)
         theirs = [item for name, item in values.items() if name not in OWN]
         touching = sorted({text for text in _strings(theirs) if text not in SHAPE and barrier.touches(text)})
@@ -222,7 +224,9 @@ class Barrier:
         return self._name.split(text)
 
     def touches(self, text: str) -> bool:
-        """Whether text around it could complete a special token with a part of this one, at its border or as a whole."""
+        """Whether text around it could complete a special token with a part of this one, at its border or as
+        a whole.
+        """
         core = text.strip()
         near = range(1, min(self._longest, len(core)) + 1)
         return bool(core) and (
@@ -231,7 +235,7 @@ class Barrier:
         )
 
     def guard(self, values: Values, borders: Iterable[str] = ()) -> Values:
-        """A copy of the values with marks inside the names, and at both borders of the strings in `borders`."""
+        """A copy of the values with marks inside the names, and at both ends of the strings in `borders`."""
         at_borders = frozenset(borders)
         return _theirs(values, lambda text: self._guarded(text, text in at_borders))
 
@@ -244,7 +248,7 @@ class Barrier:
 
 
 def as_dict(message: Message) -> Values:
-    """A message as chat templates expect it: the arguments of calls are objects, and content is always text."""
+    """A message as chat templates expect it: arguments of calls are objects, content is always text."""
     said: Values = {"role": message.role, "content": message.content}
     if message.calls:
         said["tool_calls"] = [

@@ -1,9 +1,10 @@
-"""How the Llama 3 models write a conversation: as the released files do (`LlamaFile`), and as Meta's code does (`LlamaMeta`).
+"""How the Llama 3 models write a conversation: as the released files do (`LlamaFile`), and as Meta's code
+does (`LlamaMeta`).
 
-The files' way trims what is said, and from 3.1 on always tells the date; Meta's code adds and removes nothing, and encodes
-role, line break and content each alone. Train and serve with one of them. A message is
+The files' way trims what is said, and from 3.1 on always tells the date; Meta's code adds and removes
+nothing, and encodes role, line break and content each alone. Train and serve with one of them. A message is
     <|start_header_id|> role <|end_header_id|> "\\n\\n" content <|eot_id|>
-with <|eom_id|> where the assistant will go on after a tool has answered. Tool results have the role `ipython`.
+with <|eom_id|> where the assistant goes on after a tool has answered. Tool results have the role `ipython`.
 """
 
 import datetime
@@ -32,7 +33,10 @@ IN_USER = (
     "Given the following functions, please respond with a JSON for a function call "
     "with its proper arguments that best answers the given prompt.\n\n"
 )
-IN_SYSTEM = "You have access to the following functions. To call a function, please respond with JSON for a function call."
+IN_SYSTEM = (
+    "You have access to the following functions. "
+    "To call a function, please respond with JSON for a function call."
+)
 HOW = (
     'Respond in the format {"name": function name, "parameters": dictionary of argument name and its value}.'
     "Do not use variables.\n\n"
@@ -89,7 +93,9 @@ class LlamaFile:
     def _system(
         self, message: Message, tools: Sequence[Tool], any_tools: bool, options: Mapping[str, Any]
     ) -> list[Part]:
-        """The message that always comes first: what is switched on, the dates, tools, and what the system says."""
+        """The message that always comes first: what is switched on, the dates, tools, and what the system
+        says.
+        """
         builtin = options.get("builtin_tools")
         lines = "Environment: ipython\n" if any_tools or builtin is not None else ""
         if builtin is not None:
@@ -143,7 +149,9 @@ class LlamaFile:
 
 @dataclass(frozen=True)
 class LlamaMeta:
-    """Meta's own encoder. Calls are written in one of three formats; tools are told where Meta's pages show it."""
+    """Meta's own encoder. Calls are written in one of three formats; tools are told where Meta's pages show
+    it.
+    """
 
     calls: CallFormat = "json"
     apart = True
@@ -223,7 +231,8 @@ def instructions(form: CallFormat, tools: Sequence[Tool]) -> str:
         return (TEMPLATES / "meta_json.txt").read_text(encoding="utf-8").replace("@", listed)
     if form == "function_tag":
         listed = "\n\n".join(
-            f"Use the function '{tool.name}' to '{tool.description}':\n{json.dumps(tool.to_openai()['function'])}"
+            f"Use the function '{tool.name}' to '{tool.description}':\n"
+            f"{json.dumps(tool.to_openai()['function'])}"
             for tool in tools
         )
         return (TEMPLATES / "meta_tag.txt").read_text(encoding="utf-8").replace("@", listed)
@@ -272,7 +281,7 @@ def _switches(options: Mapping[str, Any]) -> str:
 
 
 def _python(value: Any) -> str:
-    """A value as Meta's encoder writes it, where Python reads that back; as Python's own literal otherwise."""
+    """A value as Meta's encoder writes it, where Python reads that back; else as Python's literal."""
     if isinstance(value, str):
         plain = f'"{value}"'
         return repr(value) if UNQUOTABLE.search(value) else plain

@@ -1,4 +1,4 @@
-"""What a template may spend, and what values cost: one unit, and one for each 16 characters or each element."""
+"""What a template may spend, and what values cost: one unit, and one per 16 characters or element."""
 
 import threading
 from collections.abc import ItemsView, Iterator, KeysView, ValuesView

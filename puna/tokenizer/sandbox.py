@@ -1,9 +1,10 @@
 """Jinja with a meter: a chat template from a file may be hostile, and still ends in bounded time and memory.
 
-A thread cannot be killed, so the bound is inside. Every loop turn, macro call, operator, filter and method pays before it
-works: one unit, and one for each 16 characters or each element that it reads or makes. What the template may spend
-grows only with its input. Statements that chat templates have no use for (include, extends, block) are refused.
-The settings, `tojson` and the names a template finds are those of transformers, so that good templates mean the same.
+A thread cannot be killed, so the bound is inside. Every loop turn, macro call, operator, filter and method
+pays before it works: one unit, and one for each 16 characters or each element that it reads or makes. What
+the template may spend grows only with its input. Statements that chat templates have no use for (include,
+extends, block) are refused. The settings, `tojson` and the names a template finds are those of
+transformers, so that good templates mean the same.
 """
 
 import datetime
@@ -29,8 +30,8 @@ ALLOWANCE = 400_000  # units for a template without input: about a second at wor
 PER_ITEM, PER_CHARACTER = 1_000, 4
 
 STATEMENTS = (
-    nodes.Template, nodes.Output, nodes.For, nodes.If, nodes.Macro, nodes.CallBlock, nodes.FilterBlock, nodes.With,
-    nodes.Assign, nodes.AssignBlock, nodes.ExprStmt, nodes.Break, nodes.Continue, nodes.Scope,
+    nodes.Template, nodes.Output, nodes.For, nodes.If, nodes.Macro, nodes.CallBlock, nodes.FilterBlock,
+    nodes.With, nodes.Assign, nodes.AssignBlock, nodes.ExprStmt, nodes.Break, nodes.Continue, nodes.Scope,
 )  # fmt: skip
 FILTERS = frozenset(
     [
@@ -146,8 +147,8 @@ METHODS = {
     ),
 }
 FAILURES = (  # what evaluating a wrong template may raise
-    TemplateError, ArithmeticError, AssertionError, AttributeError, LookupError, MemoryError, NameError, RuntimeError,
-    SyntaxError, TypeError, ValueError,
+    TemplateError, ArithmeticError, AssertionError, AttributeError, LookupError, MemoryError, NameError,
+    RuntimeError, SyntaxError, TypeError, ValueError,
 )  # fmt: skip
 _WIDE = re.compile(r"%[^a-zA-Z%]*(\d{4}|\*)|[{:][^{}]*\d{4}|:[^{}]*\{")  # a format that pads, or is computed
 

@@ -1,8 +1,8 @@
 """A conversation as parts, and parts as token ids that remember who said what.
 
-A renderer writes parts: either one special token, or plain text, each with its kind and the message it belongs to. Only
-`encode` turns parts into ids, and it never lets plain text become a special token. So the barrier between what people
-write and what the format means stands in one function.
+A renderer writes parts: either one special token, or plain text, each with its kind and the message it
+belongs to. Only `encode` turns parts into ids, and it never lets plain text become a special token. So the
+barrier between what people write and what the format means stands in one function.
 """
 
 from collections.abc import Iterable, Sequence
@@ -56,7 +56,9 @@ class Span:
 
 @dataclass(frozen=True)
 class Rendered:
-    """Token ids and the spans that tile them. Not `exact_spans`: all that a message holds may be called format."""
+    """Token ids and the spans that tile them. Not `exact_spans`: all that a message holds may be called
+    format.
+    """
 
     ids: list[int]
     spans: list[Span]
@@ -86,7 +88,9 @@ def text_of(parts: Iterable[Part]) -> str:
 
 
 def _joined(parts: Iterable[Part]) -> str:
-    """Their text, with halves of surrogate pairs replaced as every encoder does, so that bytes can be counted."""
+    """Their text, with halves of surrogate pairs replaced as every encoder does, so that bytes can be
+    counted.
+    """
     return "".join(_whole(part.text) for part in parts)
 
 

@@ -1,11 +1,11 @@
 """The one renderer: a conversation becomes token ids that know who said what, and ids become a message again.
 
-    template = template_for(tokenizer)
+template = template_for(tokenizer)
     rendered = template.render(messages, tools)   # ids to continue, and spans for masks
     template.parse(ids)                           # what the model wrote: text and tool calls
 
-Training masks, the chat, the server and evaluation all come from here. A file's own template is written by our native code
-where that is known to write the same, and otherwise rendered as Jinja in a sandbox.
+Training masks, the chat, the server and evaluation all come from here. A file's own template is written by
+our native code where that is known to write the same, and otherwise rendered as Jinja in a sandbox.
 """
 
 import hashlib
@@ -34,7 +34,7 @@ NATIVE: dict[str, Dialect] = {
     "chatml": ChatML(),
     "smollm2": ChatML("smollm2", SMOLLM),
 }
-KNOWN = {  # sha256 of a template file without the white space around it: the native code that a test holds equal to it
+KNOWN = {  # sha256 of a template file, stripped: the native code that a test holds equal to it
     "ba03a121d097859c7b5b9cd03af99aafe95275210d2876f642ad9929a150f122": "llama3",
     "93c0e9aa3629bbd77e68dbc0f5621f6e6b23aa8d74b932595cdb8d64684526d7": "llama3.1",  # and 3.3
     "d82792f95932f1c9cef5c4bd992f171225e3bf8c7b609b4557c9e1ec96be819f": "llama3.2",
@@ -45,7 +45,9 @@ EXPORTED = ("llama3", "llama3.1", "llama3.2", "meta", "chatml", "smollm2")
 
 @dataclass(frozen=True)
 class Template:
-    """One chat format over one vocabulary. `own` is the Jinja text that came with the model and says all of it."""
+    """One chat format over one vocabulary. `own` is the Jinja text that came with the model and says all of
+    it.
+    """
 
     vocabulary: Vocabulary
     dialect: Dialect
@@ -78,11 +80,13 @@ class Template:
     def text(
         self, messages: Sequence[Message], tools: Sequence[Tool] = (), *, reply: bool = True, **options: Any
     ) -> str:
-        """The conversation as it reads, to look at. Only `render` knows which special tokens in it are real."""
+        """The conversation as it reads, to look at; only `render` knows which specials are real."""
         return text_of(self._parts(messages, tools, reply, options)[0])
 
     def parse(self, ids: Sequence[int], names: Collection[str] | None = None) -> Message:
-        """What the assistant wrote. With `names`, only calls of these tools count as calls; () means none does."""
+        """What the assistant wrote. With `names`, only calls of these tools count as calls; () means none
+        does.
+        """
         written = list(takewhile(lambda id: id not in self.stop_ids, self._without_header(list(ids))))
         tag = self.vocabulary.specials.get(PYTHON_TAG)
         tagged = tag is not None and tag in written[:1]
@@ -106,7 +110,9 @@ class Template:
         return parts, exact
 
     def _without_header(self, ids: list[int]) -> list[int]:
-        """Ids after an assistant header at their beginning, which a model that was not given one writes itself."""
+        """Ids after an assistant header at their beginning, which a model that was not given one writes
+        itself.
+        """
         header = [part for part in self._opened if part.kind == "header"]
         opening = encode(self.vocabulary, header, self.dialect.apart).ids
         return ids[len(opening) :] if opening and ids[: len(opening)] == opening else ids
@@ -122,7 +128,9 @@ class Template:
 
 
 def template_for(tokenizer: Vocabulary, override: str | None = None) -> Template:
-    """The template of a tokenizer: the one named, or given as Jinja, by `override`; the file's own; or one that fits."""
+    """The template of a tokenizer: the one named, or given as Jinja, by `override`; the file's own; or one
+    that fits.
+    """
     if override is not None and "{%" not in override and "{{" not in override:
         need(
             override in NATIVE,
@@ -165,8 +173,9 @@ def _from_file(tokenizer: Vocabulary, jinja: str) -> Template:
 
 
 def writes_the_same(native: Dialect, file: JinjaFile) -> bool:
-    """Whether native code may stand for a file: the same text and special tokens for every probe, and no statement or
-    choice in the file that the probes did not reach."""
+    """Whether native code may stand for a file: the same text and special tokens for every probe, and no
+    statement or choice in the file that the probes did not reach.
+    """
     if not set(native.stops[:1]) <= set(file.specials) or file.compiled.reads - OURS - native.options:
         return False
     reached: set[int] = set()
@@ -193,7 +202,9 @@ def _joined(parts: Sequence[Part]) -> list[Part]:
 
 
 def _probes(with_tools: bool) -> list[tuple[list[Message], list[Tool], bool]]:
-    """Conversations of every shape: with and without a system message, spaces at the borders, many turns, tools."""
+    """Conversations of every shape: with and without a system message, spaces at the borders, many turns,
+    tools.
+    """
     system = Message(role="system", content=" Be brief. \n")
     ask = Message(role="user", content="\n What is 'this'? ")
     answer = Message(role="assistant", content=' A "thing".\n\n')

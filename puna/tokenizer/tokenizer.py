@@ -21,7 +21,9 @@ _MARKS = re.compile(r"\s?(?:[^\w\s]|[_\x1c-\x1f])+")
 
 
 class Tokenizer:
-    """One vocabulary. `size` is the highest id + 1; `stop_ids` end an answer; with `adds_bos` raw text begins so."""
+    """One vocabulary. `size` is the highest id + 1; `stop_ids` end an answer; with `adds_bos` raw text begins
+    so.
+    """
 
     def __init__(self, pieces: Pieces, split: Split, specials: Specials, chat_template: str | None = None):
         self.pieces, self.split, self.roles = pieces, split, specials

@@ -1,4 +1,5 @@
-"""What the assistant wrote, read back as text and tool calls. What is not a call is text; nothing here ever raises.
+"""What the assistant wrote, read back as text and tool calls. What is not a call is text; nothing here ever
+raises.
 
 The forms, all of which models of this family write:
     <|python_tag|>brave_search.call(query="...")        a built-in tool
@@ -45,7 +46,9 @@ Found = tuple[str, tuple[Call, ...]]
 
 
 def read_calls(text: str, names: Collection[str] | None = None) -> Found:
-    """(what is text, the calls in it). With `names`, only calls of these tools are calls; () means none ever is."""
+    """(what is text, the calls in it). With `names`, only calls of these tools are calls; () means none ever
+    is.
+    """
     if names is not None and not names:
         return text, ()
     if text.lstrip().startswith(PYTHON_TAG):
@@ -202,7 +205,9 @@ def _is_name(node: ast.expr) -> bool:
 
 
 def _closing(text: str, start: int) -> int:
-    """Where the bracket that opens at `start` closes, brackets in quotes not counted; `start` where it does not."""
+    """Where the bracket that opens at `start` closes, brackets in quotes not counted; `start` where it does
+    not.
+    """
     depth, quote, at, stop = 0, "", start, min(len(text), start + LONGEST)
     while at < stop:
         letter = text[at]
@@ -244,8 +249,8 @@ def _parsed(text: str) -> ast.expr | None:
 class CallStream:
     """Text as it comes, held back while it may still be a call.
 
-    `feed` gives what is surely content. `finish` gives the rest, and the calls. Whatever the pieces, together they
-    give what `read_calls` finds in the whole text.
+    `feed` gives what is surely content. `finish` gives the rest, and the calls. Whatever the pieces,
+    together they give what `read_calls` finds in the whole text.
     """
 
     def __init__(self, names: Collection[str] | None = None):
