@@ -4,13 +4,9 @@ listener.
 Rooms below `cli` never print. They tell events; who runs them decides what becomes of these.
 """
 
-import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
-from pathlib import Path
-from typing import TextIO
 
 Listener = Callable[[dict], None]
 _listeners: list[Listener] = []
@@ -32,14 +28,3 @@ def listening(listener: Listener) -> Iterator[None]:
         yield
     finally:
         _listeners.remove(listener)
-
-
-@contextmanager
-def written_to(path: Path) -> Iterator[None]:
-    """Append each event to a JSONL file while the block runs."""
-    with open(path, "a", encoding="utf-8", buffering=1) as file, listening(partial(_write_line, file)):
-        yield
-
-
-def _write_line(file: TextIO, record: dict) -> None:
-    file.write(json.dumps(record) + "\n")

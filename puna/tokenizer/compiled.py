@@ -140,7 +140,9 @@ class _Metering(NodeTransformer):
 
 
 def _filtered(node: nodes.Expr, name: str, *args: nodes.Expr) -> nodes.Filter:
-    return nodes.Filter(node, name, list(args), [], None, None).set_lineno(node.lineno or 1)  # type: ignore[return-value]
+    made = nodes.Filter(node, name, list(args), [], None, None)
+    made.set_lineno(node.lineno or 1)
+    return made
 
 
 def _weight(node: nodes.Node) -> float:
