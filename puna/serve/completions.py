@@ -36,7 +36,8 @@ class Choice:
 async def reply(body: CompletionBody, running: Running) -> Json:
     """The whole reply, once all choices have ended."""
     choices = [Choice(body, running, index) for index in range(len(running.requests))]
-    texts, scores = [""] * len(choices), [[] for _ in choices]
+    texts: list[str] = [""] * len(choices)
+    scores: list[list] = [[] for _ in choices]
     async for index, event in running.events():
         text, said = choices[index].add(event)
         texts[index] += text

@@ -14,10 +14,17 @@ TEMPLATES = Path(__file__).parent / "templates"
 class Dialect(Protocol):
     """One chat format. Options carry the names that Jinja templates know them by, such as `date_string`."""
 
-    name: str
-    apart: bool  # whether texts that stand side by side are encoded each alone
-    stops: tuple[str, ...]  # the special tokens that end a message
-    options: frozenset[str]
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def apart(self) -> bool: ...  # whether texts that stand side by side are encoded each alone
+
+    @property
+    def stops(self) -> tuple[str, ...]: ...  # the special tokens that end a message
+
+    @property
+    def options(self) -> frozenset[str]: ...
 
     @property
     def jinja(self) -> str: ...

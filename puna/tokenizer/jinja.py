@@ -16,7 +16,7 @@ from typing import Any
 from puna.errors import TokenizerError, need
 from puna.messages import Message, Tool
 from puna.tokenizer.compiled import Compiled
-from puna.tokenizer.spans import Part
+from puna.tokenizer.spans import Kind, Part
 
 SUPPLIED = frozenset(("messages", "tools", "documents", "add_generation_prompt", "bos_token", "eos_token"))
 OURS = SUPPLIED | {"raise_exception", "strftime_now", "namespace", "range", "dict", "loop"}
@@ -168,7 +168,7 @@ class JinjaFile:
         for piece in re.split(pattern, marked):
             index = index_of.get(piece)
             if index is None:
-                kind = "format" if opened is None else "content"
+                kind: Kind = "format" if opened is None else "content"
                 parts += self._pieces(piece, barrier, Part(kind, "", opened))
             elif opened is None and piece == borders[index][0] and index not in written:
                 opened = index

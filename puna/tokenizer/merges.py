@@ -11,7 +11,6 @@ import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, repeat
-from operator import concat
 
 import numpy as np
 import tiktoken
@@ -161,7 +160,7 @@ class _Merges:
             long = [text for text in vocabulary if len(text) > 1]
             # in a trained file the k-th merge makes the k-th token: two joins find out at once
             in_order = "\n".join(merges).replace(" ", "") == "\n".join(long)
-            product = _ids(vocabulary, long if in_order else map(concat, lefts, rights))
+            product = _ids(vocabulary, long if in_order else map(str.__add__, lefts, rights))
         except KeyError as missing:
             raise TokenizerError(f"a merge takes or makes {missing}, which is no ordinary token") from None
         return cls(left, right, product, size)

@@ -10,7 +10,7 @@ transformers, so that good templates mean the same.
 import datetime
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from jinja2 import TemplateError, nodes, pass_context
@@ -167,7 +167,8 @@ class Sandbox(ImmutableSandboxedEnvironment):
         self.globals.update(kept, raise_exception=_raise, strftime_now=_now)
         self.filters = {name: self._filter(name, self.filters[name]) for name in FILTERS}
         self.filters["tojson"] = self._filter("tojson", _json)
-        self.tests = {name: self._test(test) for name, test in self.tests.items()}
+        tests: Mapping[str, Any] = self.tests
+        self.tests = {name: self._test(test) for name, test in tests.items()}
         self.filters.update(
             {"(pay)": self._pay, "(weigh)": self._weigh, "(size)": self._size, "(concat)": self._concat}
         )
@@ -244,7 +245,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
     # ---- filters and tests
 
     def _filter(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        wants = getattr(getattr(function, "jinja_pass_arg", None), "name", None)
+        wants = getattr(getattr(function, "jinja_pass_arg", None), "name", "")
 
         @pass_context  # also keeps Jinja from working constants out when it compiles
         def metered(context: Any, value: Any, *args: Any, **kwargs: Any) -> Any:

@@ -42,9 +42,10 @@ class Specials:
     @classmethod
     def gathered(cls, ids: Mapping[str, int], *, stops: Iterable[int] = (), **parts: Any) -> "Specials":
         """With every end of generation: eos, `stops` from the file's keys, and what is known by its text."""
-        eos = parts.get("eos")
-        known = {id for text, id in ids.items() if text in ENDS}
-        return cls(ids=ids, stops=frozenset(known | set(stops) | ({eos} - {None})), **parts)
+        known = {id for text, id in ids.items() if text in ENDS} | set(stops)
+        if parts.get("eos") is not None:
+            known.add(parts["eos"])
+        return cls(ids=ids, stops=frozenset(known), **parts)
 
 
 def whole_number(value: Any, where: str) -> int:

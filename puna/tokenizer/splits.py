@@ -5,7 +5,7 @@ name a rule of this table or spell one out exactly; any other is refused.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -97,7 +97,7 @@ def _byte_level(words: str) -> dict[str, Any]:
     return {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": bool(words)}
 
 
-_STEP = {
+_STEP: dict[str, Callable[..., dict[str, Any]]] = {
     "bytes": _byte_level,
     "digits": lambda: {"type": "Digits", "individual_digits": True},
     "regex": lambda regex: {

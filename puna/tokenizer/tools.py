@@ -129,7 +129,8 @@ def _object(text: str, start: int) -> tuple[dict[str, Any] | None, int]:
 
 def _objects(body: str) -> tuple[int, tuple[Call, ...]]:
     """Call objects from the beginning of `body`, and how far they reach."""
-    calls, end = [], 0
+    calls: list[Call] = []
+    end = 0
     while True:
         between = _BETWEEN.match(body, end)
         assert between is not None  # the pattern matches the empty string
@@ -188,10 +189,10 @@ def _python_list(body: str) -> tuple[int, tuple[Call, ...]]:
         if name is None or not isinstance(item, ast.Call) or item.args:
             return _NO_CALL
         try:
-            arguments = {word.arg: ast.literal_eval(word.value) for word in item.keywords}
+            arguments = {word.arg: ast.literal_eval(word.value) for word in item.keywords if word.arg}
         except (ValueError, TypeError, RecursionError, MemoryError):
             return _NO_CALL
-        if None in arguments or len(arguments) < len(item.keywords):
+        if len(arguments) < len(item.keywords):  # two of one name, or **more
             return _NO_CALL
         calls.append(Call(name=name, arguments=arguments))
     return end, tuple(calls)

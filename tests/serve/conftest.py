@@ -38,7 +38,7 @@ class Site:
 def site(model, engine_settings=None, **app_settings):
     with Engine(model, TOKENIZER, **(engine_settings or {})) as engine:
         app = build_app(engine, PlainTemplate(TOKENIZER), TOKENIZER, "tiny", **app_settings)
-        server = Server(uvicorn.Config(app, port=0, log_config=None, access_log=False))
+        server = Server(uvicorn.Config(app, port=0, log_config=None, access_log=False), app.state.served)
         thread = threading.Thread(target=server.run)
         thread.start()
         while not server.started:
