@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from cyclopts import Parameter
 
@@ -12,15 +12,12 @@ from puna.cli.conversation import Conversation
 from puna.cli.flags import Answering, Loading, given_text, read_stream, read_text
 from puna.cli.keyboard import reader
 from puna.cli.once import answer_once
-from puna.cli.progress import shown
+from puna.cli.opening import opened
 from puna.cli.repl import converse
 from puna.cli.screen import Screen, is_terminal
 from puna.cli.sitting import Sitting
 from puna.errors import need
 from puna.hub import DEFAULT
-
-if TYPE_CHECKING:
-    from puna.engine.load import Session
 
 HOW = "puna chat -p QUESTION"
 Text = Annotated[str | None, Parameter(allow_leading_hyphen=True)]
@@ -61,8 +58,7 @@ def chat(
     question = _question(given_text(prompt, "--prompt"))
     need(question or question is None or files, "there is no question: the input is empty", HOW)
     need(question is not None or not json, "--json needs one question, not a conversation", HOW + " --json")
-    session = _opened(model, loading)
-    try:
+    with opened(model, loading) as session:
         wishes = Wishes(sampling=session.defaults).but(answering.given(), "puna chat")
         context = min(loading.context or sys.maxsize, session.config.max_position_embeddings)
         screen = Screen(sys.stdout, sys.stderr)
@@ -71,8 +67,6 @@ def chat(
             return answer_once(sitting, question, as_json=json)
         converse(sitting, reader(sys.stdin, screen, COMMANDS))
         return 0
-    finally:
-        session.close()
 
 
 def _question(prompt: str | None) -> str | None:
@@ -81,10 +75,3 @@ def _question(prompt: str | None) -> str | None:
         return prompt
     piped = read_stream(sys.stdin.buffer, "standard input")
     return "\n\n".join(part for part in (prompt, piped.strip("\n")) if part)
-
-
-def _opened(model: str, loading: Loading) -> "Session":
-    with shown(sys.stderr, f"loading {model}"):
-        from puna.engine.load import open_chat  # brings torch
-
-        return open_chat(model, dtype=loading.dtype, threads=loading.threads, context=loading.context)

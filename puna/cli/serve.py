@@ -8,7 +8,7 @@ from cyclopts import Parameter
 from cyclopts.validators import Number
 
 from puna.cli.flags import Loading
-from puna.cli.progress import shown
+from puna.cli.opening import opened
 from puna.errors import need
 from puna.hub import DEFAULT
 
@@ -52,11 +52,7 @@ def serve(
             f"puna: anyone who reaches {host}:{port} can use this server; --api-key changes that",
             file=sys.stderr,
         )
-    with shown(sys.stderr, f"loading {model}"):
-        from puna.engine.load import open_chat  # brings torch
-
-        session = open_chat(model, dtype=loading.dtype, threads=loading.threads, context=loading.context)
-    try:
+    with opened(model, loading) as session:
         app = build_app(
             session.engine,
             session.template,
@@ -68,8 +64,6 @@ def serve(
         )
         listen(app, host, port, ready=lambda url: _ready(url, name or session.name))
         return 0
-    finally:
-        session.close()
 
 
 def _ready(url: str, name: str) -> None:

@@ -1,6 +1,8 @@
 """From a MODEL argument to something that answers: weights, tokenizer, template and engine, together."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -42,20 +44,27 @@ def open_chat(
     place = hub.find(model)
     torch.set_num_threads(threads or hardware.cores())
     weights = open_weights(place)
-    tokenizer = formats.load(place.path)
-    need(
-        tokenizer.size <= weights.config.vocab_size,
-        f"{place.path}: {tokenizer.size:,} token ids, but {weights.config.vocab_size:,} embedding rows",
-        f"puna look {place.path}",
-        TokenizerError,
-    )
     device = "cuda" if torch.cuda.is_available() else "cpu"
     chosen = choose_dtype(dtype, weights.config, device)
-    llama = model_weights.load(weights, chosen, device, threads or hardware.cores())
+    with ThreadPoolExecutor(1) as aside:
+        reading = aside.submit(_tokenizer, place.path, weights.config.vocab_size)
+        llama = model_weights.load(weights, chosen, device, threads or hardware.cores())
+        tokenizer = reading.result()
     template = template_for(tokenizer)
     engine = Engine(llama, tokenizer, context=context)
     name = model if model in hub.ALIASES else place.path.name
     return Session(name, weights.config, tokenizer, template, engine, recommended(place))
+
+
+def _tokenizer(path: Path, rows: int) -> Tokenizer:
+    tokenizer = formats.load(path)
+    need(
+        tokenizer.size <= rows,
+        f"{path}: {tokenizer.size:,} token ids, but {rows:,} embedding rows",
+        f"puna look {path}",
+        TokenizerError,
+    )
+    return tokenizer
 
 
 def choose_dtype(dtype: str, config: ModelConfig, device: str) -> torch.dtype:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from puna.errors import WeightsError, need
+from puna.errors import WeightsError
 from puna.gguf import KINDS, NO_WEIGHTS
 
 
@@ -39,11 +39,11 @@ CURVE = np.array(  # the levels of IQ4_NL and IQ4_XS: denser near zero, where mo
 
 def format_of(kind: str, where: str = "tensor") -> Format:
     """The format of that name; WeightsError names the nearest one."""
+    if kind in FORMATS:
+        return FORMATS[kind]
     near = difflib.get_close_matches(str(kind).upper(), FORMATS, n=1)
-    need(
-        kind in FORMATS,
-        f"{where}: unknown kind of weights {kind!r}" + (f"; did you mean {near[0]!r}?" if near else ""),
-        f"one of {', '.join(FORMATS)}",
-        WeightsError,
+    raise WeightsError(
+        f"{where}: unknown kind of weights {kind!r}"
+        + (f"; did you mean {near[0]!r}?" if near else "")
+        + f"\n  try: one of {', '.join(FORMATS)}"
     )
-    return FORMATS[kind]

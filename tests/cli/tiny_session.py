@@ -136,7 +136,7 @@ def open_chat(model: str, *, dtype: str = "auto", threads=None, context: int | N
     torch.manual_seed(0)
     llama = Llama(config)
     if model == "random":
-        llama.model.embed_tokens.weight.data.mul_(3)
+        torch.nn.init.normal_(llama.model.embed_tokens.weight, std=3)
         llama.lm_head.weight.data.mul_(12)
     elif model == "known":
         _speak(llama, [HEADERS["assistant"], *ANSWER.encode(), END])
