@@ -1,4 +1,4 @@
-"""Where a MODEL argument leads: a folder, a .gguf file, the alias `smollm2`, or hf:org/name."""
+"""Where a MODEL argument leads: a folder, a .gguf file, `smollm2`, hf:org/name or hf:org/name/file.gguf."""
 
 import importlib.util
 import os
@@ -34,7 +34,7 @@ def find(model: str) -> Place:
         return Place(_packaged(model), "gguf")
     if model.startswith("hf:"):
         return layout(_downloaded(model.removeprefix("hf:")))
-    path = Path(model).expanduser()
+    path = Path(os.path.expanduser(model))  # as it stands where there is no such user
     need(
         path.exists(),
         f"{model}: no such file or folder, and no alias of that name (known: {', '.join(ALIASES)})",
@@ -82,35 +82,50 @@ def _packaged(alias: str) -> Path:
 
 
 def _downloaded(name: str) -> Path:
-    """A hub snapshot on this disk; huggingface_hub resumes and verifies. HF_HUB_OFFLINE=1 uses the cache
-    only.
+    """A hub snapshot, or one .gguf file of it, on this disk; huggingface_hub resumes and verifies.
+
+    HF_HUB_OFFLINE=1 uses the cache only.
     """
     name, _, revision = name.partition("@")
+    org, _, rest = name.partition("/")
+    repository, _, file = rest.partition("/")
     need(
-        name.count("/") == 1 and all(name.split("/")),
-        f"hf:{name}: the form is hf:org/name or hf:org/name@revision",
+        org and repository and (not file or file.endswith(".gguf")),
+        f"hf:{name}: not the name of a model on the hub",
+        "hf:org/name, hf:org/name/file.gguf, either with @revision",
     )
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        HfHubHTTPError,
-        LocalEntryNotFoundError,
-        RepositoryNotFoundError,
-    )
+    from huggingface_hub import errors, hf_hub_download, snapshot_download
 
+    at = revision or None
     try:
-        return Path(snapshot_download(name, revision=revision or None, allow_patterns=WANTED))
-    except GatedRepoError:
-        raise PunaError(
-            f"hf:{name}: this model is gated\n  try: accept its licence on its page, then hf auth login"
-        ) from None
-    except RepositoryNotFoundError:
-        raise PunaError(f"hf:{name}: no such model on the hub, or it is private") from None
-    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as problem:
-        offline = os.environ.get("HF_HUB_OFFLINE")
-        why = (
-            "HF_HUB_OFFLINE is set and it is not in the cache"
-            if offline
-            else f"the hub was not reached ({type(problem).__name__})"
+        if file:
+            return Path(hf_hub_download(f"{org}/{repository}", file, revision=at))
+        return _whole(
+            name, Path(snapshot_download(f"{org}/{repository}", revision=at, allow_patterns=WANTED))
         )
-        raise PunaError(f"hf:{name}: {why}\n  try: a local folder or a .gguf file") from None
+    except errors.GatedRepoError:
+        what, fix = "this model is gated", "accept its licence on its page, then hf auth login"
+    except errors.RepositoryNotFoundError:
+        what, fix = "no such model on the hub, or it is private", "hf auth login, if it is yours"
+    except errors.RevisionNotFoundError:
+        what, fix = f"the model has no revision {revision!r}", "a branch, a tag or a commit of it"
+    except errors.HFValidationError as problem:
+        what, fix = str(problem).splitlines()[0], "hf:org/name"
+    except errors.RemoteEntryNotFoundError:
+        what, fix = f"the model has no file {file!r}", "one of the files that its page lists"
+    except (errors.LocalEntryNotFoundError, errors.HfHubHTTPError, OSError) as problem:
+        offline = "HF_HUB_OFFLINE is set and it is not in the cache"
+        lost = f"the hub was not reached ({type(problem).__name__})"
+        what = offline if os.environ.get("HF_HUB_OFFLINE") else lost
+        fix = "a local folder or a .gguf file"
+    raise PunaError(f"hf:{name}: {what}\n  try: {fix}")
+
+
+def _whole(name: str, folder: Path) -> Path:
+    """The folder, if it holds a model: GGUF files are taken one by one, they are many and each is whole."""
+    need(
+        (folder / "config.json").is_file(),
+        f"hf:{name}: the model has no config.json and safetensors",
+        f"hf:{name.partition('@')[0]}/FILE.gguf, if it has GGUF files",
+    )
+    return folder

@@ -97,6 +97,7 @@ def test_greedy_text_and_logits_are_llama_cpps_on_the_same_file(smollm2, tmp_pat
     exact = load(weights, torch.float64)
     peer, engine = opened(path), Engine(model, tokenizer)
     worst_peer = worst_exact = 0.0
+    same, tie = 0, {"f32": 1e-3, "f16": 1e-2}[dense]  # of its own rounding at f16: see above
     for prompt in PROMPTS:
         ids = tokenizer.encode(prompt)
         assert ids == peer.tokenize(prompt.encode(), add_bos=False, special=False)
@@ -106,12 +107,17 @@ def test_greedy_text_and_logits_are_llama_cpps_on_the_same_file(smollm2, tmp_pat
         request = Request(ids=tuple(ids), sampling=Sampling(temperature=0), max_tokens=64)
         written = [id for event in engine.submit(request) for id in event.ids]
         theirs = greedy(peer, ids, 64)
+        same += written == theirs
         if written != theirs:
             at = next(i for i, (a, b) in enumerate(zip(written, theirs, strict=True)) if a != b)
-            tie = our_logits(model, ids + written[:at])[-1]
-            assert abs(tie[written[at]] - tie[theirs[at]]) < 1e-3, (prompt, at)
+            logits = our_logits(model, ids + written[:at])[-1]
+            gap = (logits[written[at]] - logits[theirs[at]]).item()
+            print(f"{dense}: {prompt!r} differs at token {at}, where our two logits are {gap:.1e} apart")
+            assert abs(gap) < tie, (prompt, at)
     engine.close()
+    print(f"{dense}: the same 64 tokens for {same} of {len(PROMPTS)} prompts")
     print(f"{dense}: logits differ from llama.cpp's by {worst_peer:.1e}, from float64's by {worst_exact:.1e}")
+    assert same >= 20
     assert worst_exact < 1e-3
     assert worst_peer < (1e-3 if dense == "f32" else 0.5)
 
