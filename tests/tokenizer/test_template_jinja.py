@@ -7,6 +7,7 @@ from collections import Counter
 
 import pytest
 from chat_oracles import Chats, by_transformers, llama, released, smollm
+from hostile_templates import HOSTILE
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -17,84 +18,6 @@ from puna.tokenizer.sandbox import FAILURES
 from puna.tokenizer.template import NATIVE, Template, template_for
 
 ASK = [Message(role="user", content="Hi")]
-HOSTILE = {
-    "an endless loop": "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}",
-    "an endless loop over pairs": "{% for i in range(99999) %}{% for j in range(99999) %}{{ loop.length }}{% endfor %}{% endfor %}",
-    "a loop that only tests": "{% for i in range(99999) %}{% for j in range(99999) if false %}{% endfor %}{% endfor %}",
-    "a huge range": "{{ range(10**9) | list }}",
-    "a range made of ranges": "{{ range(99999) | map('string') | map('list') | list | length }}" * 40,
-    "a macro that calls itself": "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}",
-    "macros in a circle": "{% macro f() %}{{ g() }}{% endmacro %}{% macro g() %}{{ f() }}{% endmacro %}{{ f() }}",
-    "a macro that doubles": "{% macro f(n) %}{% if n %}{{ f(n-1) }}{{ f(n-1) }}{% endif %}x{% endmacro %}{{ f(60) }}",
-    "a loop that calls itself": "{% for i in [[1]] recursive %}{{ loop([i, i]) }}{% endfor %}",
-    "an include of itself": "{% include 'self' %}",
-    "a template that extends": "{% extends 'self' %}",
-    "an import": "{% import 'os' as os %}{{ os }}",
-    "a block in itself": "{% block a %}{{ self.a() }}{% endblock %}",
-    "a long string": "{{ 'a' * 10**10 }}",
-    "a long string at compile time": "{% if 'a' * 10**10 %}x{% endif %}",
-    "a long list": "{{ ([0] * 10**10) | length }}",
-    "a huge power": "{{ 10 ** (10 ** 8) }}",
-    "a power by steps": "{% set n = namespace(x=7) %}{% for i in range(40) %}{% set n.x = n.x * n.x %}{% endfor %}",
-    "a number of many digits": "{{ " + "9" * 6000 + " }}",
-    "a string that doubles": "{% set n = namespace(x='ab') %}{% for i in range(40) %}{% set n.x = n.x ~ n.x %}{% endfor %}",
-    "a string that doubles by +": "{% set n = namespace(x='ab') %}{% for i in range(40) %}{% set n.x = n.x + n.x %}{% endfor %}",
-    "a string that doubles by join": "{% set n = namespace(x='ab') %}{% for i in range(40) %}{% set n.x = [n.x, n.x] | join(n.x) %}{% endfor %}",
-    "a string that squares by replace": "{% set n = namespace(x='aaaa') %}{% for i in range(9) %}{% set n.x = n.x.replace('a', n.x) %}{% endfor %}",
-    "a block that doubles": "{% set n = namespace(x='ab') %}{% for i in range(40) %}{% set x %}{{ n.x }}{{ n.x }}{% endset %}{% set n.x = x %}{% endfor %}",
-    "a list that prints as billions": "{% set n = namespace(x=['lol']) %}{% for i in range(40) %}{% set n.x = [n.x, n.x] %}{% endfor %}{{ n.x }}",
-    "namespaces that print as billions": "{% set n = namespace(x='lol') %}{% for i in range(40) %}{% set m = namespace(a=n.x, b=n.x) %}{% set n.x = m %}{% endfor %}{{ n.x }}",
-    "a namespace in itself": "{% set n = namespace() %}{% set n.x = [n, n] %}{{ n.x }}",
-    "lists that compare as billions": "{% set a = namespace(x=[1]) %}{% set b = namespace(x=[1]) %}{% for i in range(40) %}{% set a.x = [a.x, a.x] %}{% set b.x = [b.x, b.x] %}{% endfor %}{{ a.x == b.x }}",
-    "a tuple that hashes as billions": "{% set n = namespace(x=(1, 2)) %}{% for i in range(40) %}{% set n.x = (n.x, n.x) %}{% endfor %}{{ {n.x: 1} | length }}",
-    "a key that hashes as billions": "{% set n = namespace(x=(1, 2)) %}{% for i in range(40) %}{% set n.x = (n.x, n.x) %}{% endfor %}{{ {}[n.x] }}",
-    "a list that is JSON of billions": "{% set n = namespace(x=[1]) %}{% for i in range(40) %}{% set n.x = [n.x, n.x] %}{% endfor %}{{ n.x | tojson }}",
-    "a list of great depth": "{% set n = namespace(x=[]) %}{% for i in range(50000) %}{% set n.x = [n.x] %}{% endfor %}{{ n.x | tojson }}",
-    "a wide field": "{{ '%1000000000d' % 1 }}",
-    "a computed width": "{{ '%*d' % (1000000000, 1) }}",
-    "a wide format": "{{ '{:1000000000}'.format(1) }}",
-    "a nested format": "{{ '{:{}}'.format(1, 1000000000) }}",
-    "a wide format filter": "{{ '%1000000000s' | format('x') }}",
-    "a centred filter": "{{ 'a' | center(1000000000) }}",
-    "a padded method": "{{ 'a'.ljust(1000000000) }}",
-    "a deep indent": "{{ ('\\n' * 10000) | indent(1000000) }}",
-    "a deep JSON": "{{ messages | tojson(indent=1000000000) }}",
-    "long separators": "{{ range(20000) | list | tojson(separators=('x' * 1000000, ':')) }}",
-    "a date of great width": "{{ strftime_now('%1000000000Y' * 100000) }}",
-    "many tabs": "{{ ('\\t' * 10000).expandtabs(1000000000) }}",
-    "a fine rounding": "{{ 5 | round(-1000000000) }}",
-    "many batches": "{{ [1] | batch(1000000000, 'x') | list }}",
-    "many slices": "{{ [1] | slice(1000000000) | list }}",
-    "much output": "{% for i in range(99999) %}" + "x" * 100_000 + "{% endfor %}",
-    "much output in a macro": "{% macro f() %}"
-    + "x" * 100_000
-    + "{% endmacro %}{% for i in range(9999) %}{% set y = f() %}{% endfor %}",
-    "much searching": "{% set x = range(99999) | list %}{% for i in x %}{% if 'a' in x %}{% endif %}{% endfor %}",
-    "an escape by class": "{{ ''.__class__.__mro__[1].__subclasses__() }}",
-    "an escape by attr": "{{ ''|attr('__class__') }}",
-    "an escape by item": "{{ ''['__class__']['__mro__'] }}",
-    "an escape by a function": "{{ raise_exception.__globals__['datetime'] }}",
-    "an escape by format": "{{ '{0.__class__.__mro__}'.format('') }}",
-    "an escape by namespace": "{{ namespace.__init__.__globals__ }}",
-    "an escape by cycler": "{{ cycler.__init__.__globals__.os.popen('id').read() }}",
-    "an escape by loop": "{% for x in [1] %}{{ loop.__init__.__globals__ }}{% endfor %}",
-    "an escape by macro": "{% macro f() %}{% endmacro %}{{ f._func.__globals__ }}",
-    "an escape by generator": "{{ ([1] | map('string')).gi_frame.f_globals }}",
-    "a changed message": "{% set x = messages.append(1) %}",
-    "a name that hides": "{{ namespace(__class__=1) }}",
-    "parentheses": "{{ " + "(" * 5000 + "1" + ")" * 5000 + " }}",
-    "many minus signs": "{{ " + "-" * 20000 + "1 }}",
-    "many ifs": "{% if 1 %}" * 2000 + "{% endif %}" * 2000,
-    "many loops": "{% for i in [1] %}" * 30 + "{% endfor %}" * 30,
-    "long text": "x" * 1_000_000,
-    "many nodes": "{{ 1 }}" * 30_000,
-    "half a tag": "{% for x in %}",
-    "an unknown filter": "{{ 'a' | lipsum }}",
-    "a wrong type": "{{ 1 + 'a' }}",
-    "a division by zero": "{{ 1 / 0 }}",
-    "a refusal": "{{ raise_exception('not like this') }}",
-    "an undefined name": "{{ nothing.at.all }}",
-}
 
 
 @pytest.mark.parametrize("template", HOSTILE.values(), ids=HOSTILE)
