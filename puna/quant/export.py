@@ -7,7 +7,7 @@ import json
 import shutil
 from pathlib import Path
 
-from puna.errors import PunaError, TokenizerError, need
+from puna.errors import need
 from puna.gguf import size_in_bytes
 from puna.hub import Place
 from puna.model import hf, meta
@@ -34,6 +34,7 @@ def export(place: Place, to: str, out: Path, dtype: str | None = None, overwrite
     if to == "gguf":
         return quantize(place, kind.lower(), out, overwrite)
     tokenizer = formats.load(place.path)
+    vocabulary = formats.to_meta(tokenizer) if to == "meta" else b""  # refused before the weights are written
     _prepare(weights, dict.fromkeys((name for name, _ in shapes(weights.config)), kind), out, overwrite)
     if to == "hf":
         hf.write_folder(weights, out, kind)
@@ -41,10 +42,7 @@ def export(place: Place, to: str, out: Path, dtype: str | None = None, overwrite
         _write_generation_config(place, tokenizer, out)
     else:
         meta.write_folder(weights, out, hf.DTYPES[kind])
-        try:
-            formats.to_meta(tokenizer, out / "tokenizer.model")
-        except TokenizerError as problem:  # the weights are whole; the vocabulary has no such form
-            raise PunaError(f"{out}: the weights are written, the tokenizer is not: {problem}") from None
+        (out / "tokenizer.model").write_bytes(vocabulary)
 
 
 def quantize(place: Place, mix: str, out: Path, overwrite: bool = False) -> None:

@@ -21,21 +21,21 @@ def read(path: Path) -> Tokenizer:
     return Tokenizer(pieces, splits.LLAMA3, specials.llama3(len(pieces.words), names))
 
 
-def to_meta(tokenizer: Tokenizer, path: Path) -> None:
-    """Write a tokenizer.model; only a vocabulary of the Llama 3 kind, in rank order, fits into one."""
+def to_meta(tokenizer: Tokenizer) -> bytes:
+    """The content of a tokenizer.model; only a vocabulary of the Llama 3 kind, in rank order, fits."""
     words, count = tokenizer.pieces.words, len(tokenizer.pieces.words)
     is_kind = tokenizer.split == splits.LLAMA3
     in_order = tokenizer.pieces.ranks == {word: rank for rank, word in enumerate(words)}
     implied = sorted(tokenizer.specials.values()) == list(range(count, count + specials.LLAMA_SPECIALS))
     need(
         is_kind and in_order and implied,
-        f"{path}: Meta's format cannot hold this vocabulary, only one cut as Llama 3 cuts text, with ids "
+        f"Meta's tokenizer.model cannot hold this vocabulary, only one cut as Llama 3 cuts text, with ids "
         f"in merge order and {specials.LLAMA_SPECIALS} special tokens behind them",
-        "Hugging Face's or GGUF's format",
+        "--to hf or --to gguf",
         TokenizerError,
     )
     lines = (binascii.b2a_base64(word, newline=False) + b" %d\n" % rank for rank, word in enumerate(words))
-    path.write_bytes(b"".join(lines))
+    return b"".join(lines)
 
 
 def _words(path: Path) -> list[bytes]:

@@ -1,0 +1,166 @@
+"""`look`, `export`, `quantize` and `serve` as people meet them: real processes on real, small models."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+import torch
+from openai import OpenAI
+
+from puna import hub
+from puna.model import hf
+from puna.model.names import shapes
+from puna.quant.source import open_weights
+from puna.tokenizer import formats
+from tests.models import NANO, InMemory, random_model
+from tests.tokenizer.test_tokenizer_hostile import small
+
+ROOT = Path(__file__).parents[2]
+PUNA = [sys.executable, "-m", "puna.cli.main"]
+PLAIN = "{% for m in messages %}{{ m['content'] }}{% endfor %}"
+
+
+def puna(*words, cwd, code=0):
+    done = subprocess.run(
+        [*PUNA, *map(str, words)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdin=subprocess.DEVNULL,
+    )
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr
+    return done
+
+
+@pytest.fixture(scope="module")
+def nano(tmp_path_factory):
+    """A folder in Hugging Face's layout: random weights, a vocabulary of 260 tokens."""
+    folder = tmp_path_factory.mktemp("models") / "nano"
+    config = NANO.model_copy(
+        update={"vocab_size": 260, "rope_scaling": None, "hidden_size": 256, "head_dim": 32}
+    )
+    hf.write_folder(InMemory(random_model(config)), folder)
+    formats.to_hf(small(), folder)
+    (folder / "chat_template.jinja").write_text(PLAIN)
+    return folder
+
+
+def same(one, other):
+    one, other = (open_weights(hub.find(str(path))) for path in (one, other))
+    return one.config == other.config and all(
+        torch.equal(one.read(name).float(), other.read(name).float()) for name, _ in shapes(one.config)
+    )
+
+
+def test_a_model_goes_through_every_layout_and_comes_back_whole(nano, tmp_path):
+    said = puna("export", nano, "--to", "gguf", "--out", "a.gguf", cwd=tmp_path).stdout
+    assert said == "a.gguf\n"
+    puna("export", "a.gguf", "--to", "hf", "--out", "b", cwd=tmp_path)
+    assert same(nano, tmp_path / "b")
+    assert formats.load(tmp_path / "b").encode("abc cab") == formats.load(nano).encode("abc cab")
+    assert (tmp_path / "b" / "chat_template.jinja").read_text() == PLAIN
+    for path, layout in ((nano, "Hugging Face"), ("a.gguf", "GGUF"), ("b", "Hugging Face")):
+        facts = json.loads(puna("look", path, "--json", cwd=tmp_path).stdout)
+        assert layout in facts["layout"]
+        text = puna("look", path, cwd=tmp_path).stdout
+        assert "260" in text
+
+
+def test_a_vocabulary_that_metas_layout_cannot_hold_is_told_before_hours_of_writing(nano, tmp_path):
+    done = puna("export", nano, "--to", "meta", "--out", "m", cwd=tmp_path, code=2)
+    assert "tokenizer.model" in done.stderr and "--to hf" in done.stderr and os.listdir(tmp_path) == []
+
+
+def test_nothing_is_overwritten_unless_asked(nano, tmp_path):
+    name = puna("quantize", nano, "--to", "Q8_0", cwd=tmp_path).stdout.strip()
+    assert name == "nano.Q8_0.gguf" and os.listdir(tmp_path) == [name]
+    before = (tmp_path / name).read_bytes()
+    done = puna("quantize", nano, "--to", "q8_0", "--out", name, cwd=tmp_path, code=2)
+    assert "already exists" in done.stderr and "--overwrite" in done.stderr
+    puna("quantize", nano, "--to", "q8_0", "--out", name, "--overwrite", cwd=tmp_path)
+    assert (tmp_path / name).read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("look", "nowhere"), "no such file or folder"),
+        (("look",), "puna look --help"),
+        (("quantize", "NANO", "--to", "q4km"), "did you mean 'q4_k_m'"),
+        (("export", "NANO"), "--to"),
+        (("export", "NANO", "--to", "onnx"), "onnx"),
+        (("export", "NANO", "--to", "gguf", "--out", "no/where.gguf"), "no such folder"),
+        (("export", "NANO", "--to", "hf", "--dtype", "int4"), "int4"),
+        (("serve", "NANO", "--port", "99999999"), "--port"),
+        (("serve", "nowhere"), "no such file or folder"),
+        (("chatt",), "chat"),
+    ],
+)
+def test_bad_words_are_refused_with_code_2_and_nothing_written(nano, tmp_path, words, said):
+    done = puna(*(nano if word == "NANO" else word for word in words), cwd=tmp_path, code=2)
+    assert said in done.stderr and done.stdout == "" and os.listdir(tmp_path) == []
+
+
+def test_export_holds_about_one_tensor(tmp_path):
+    """538 MB are written from a 98 MB file; the largest tensor takes 113 MB. `extra` is what the work adds."""
+    program = (
+        "import resource, sys; from pathlib import Path; from puna import hub; from puna.quant import export\n"
+        "kib = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "before = kib(); export.export(hub.find('smollm2'), sys.argv[1], Path(sys.argv[2]), 'f32')\n"
+        "print((kib() - before) / 1024)"
+    )
+    for layout in ("hf", "gguf"):
+        done = subprocess.run(
+            [sys.executable, "-c", program, layout, str(tmp_path / layout)], capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+        extra_mib = float(done.stdout)
+        assert extra_mib < 98 + 2.5 * 113, layout  # the file's own pages, a tensor, and its copy while turned
+
+
+@pytest.fixture
+def server(nano, tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    process = subprocess.Popen(
+        [*PUNA, "serve", str(nano), "--port", str(port), "--name", "tiny"],
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    watchdog = threading.Timer(60, process.kill)
+    watchdog.start()
+    for line in process.stderr:
+        if line.startswith("serving tiny at "):
+            break
+    yield process, port
+    watchdog.cancel()
+    process.kill()
+    process.wait()
+    process.stderr.close()
+
+
+def test_the_served_model_answers_the_openai_client_until_it_is_interrupted(server, nano, tmp_path):
+    process, port = server
+    with OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key="none", max_retries=0) as client:
+        assert [model.id for model in client.models.list()] == ["tiny"]
+        asked = {"model": "tiny", "messages": [{"role": "user", "content": "abc"}], "max_tokens": 5}
+        whole = client.chat.completions.create(**asked, temperature=0)
+        parts = client.chat.completions.create(**asked, temperature=0, stream=True)
+        streamed = "".join(part.choices[0].delta.content or "" for part in parts if part.choices)
+    assert whole.usage.completion_tokens <= 5 and streamed == whole.choices[0].message.content
+    done = puna("serve", nano, "--port", port, cwd=tmp_path, code=2)
+    assert f"{port}" in done.stderr and "try:" in done.stderr  # somebody is there already
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=20) in (0, 130)
