@@ -34,6 +34,7 @@ format: $(VENV)/dev
 
 bench: $(VENV)/peer
 	$(BIN)/python -m bench.engine $(ARGS)
+	$(BIN)/python -m bench.tokenizer
 
 clean:
 	rm -rf $(VENV)

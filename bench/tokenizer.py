@@ -1,13 +1,12 @@
 """Encoding speed of Puna's Tokenizer against bare tiktoken on the same ranks and rule, as one line of JSON.
 
-    python bench/tokenizer.py [--text FILE] [--rounds 7] MODEL_FOLDER_OR_TOKENIZER_FILE
+    python -m bench.tokenizer [--text FILE] [--rounds 7] [MODEL]
 
 Both encode the same text in turns, A B A B. Without --text it is the source code of Python's own library.
 """
 
 import argparse
 import json
-import platform
 import statistics
 import sysconfig
 import time
@@ -16,6 +15,8 @@ from pathlib import Path
 
 import tiktoken
 
+from bench.machine import facts
+from puna import hub
 from puna.tokenizer.formats import load
 from puna.tokenizer.tokenizer import Tokenizer
 
@@ -58,18 +59,15 @@ def _seconds(encode: Callable[[str], list[int]], text: str) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("model", type=Path)
+    parser.add_argument("model", nargs="?", default=hub.DEFAULT, help="a MODEL, or a tokenizer.model")
     parser.add_argument("--text", type=Path)
     parser.add_argument("--rounds", type=int, default=7)
     chosen = parser.parse_args()
     text, start = text_of(chosen.text), time.perf_counter()
-    tokenizer = load(chosen.model)
+    path = Path(chosen.model)
+    tokenizer = load(path if path.name == "tokenizer.model" else hub.find(chosen.model).path)
     load_s = time.perf_counter() - start
-    about = {
-        "bench": "tokenizer.encode",
-        "machine": platform.processor() or platform.machine(),
-        "load_s": load_s,
-    }
+    about = {"bench": "tokenizer.encode", **facts("tiktoken"), "load_s": round(load_s, 3)}
     about |= {"kind": tokenizer.split.name, "characters": len(text), "bytes": len(text.encode())}
     print(json.dumps(about | measure(tokenizer, text, chosen.rounds)))
 
