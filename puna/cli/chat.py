@@ -52,14 +52,14 @@ def chat(
     stats
         Tokens and times of each answer, on stderr.
     """
-    Wishes().but(answering.given(), "puna chat")  # before minutes of loading
+    Wishes().but(answering.given(), "chat")  # before minutes of loading
     files = tuple((path.name, read_text(path)) for path in file)
     talk = Conversation(system=given_text(system, "--system") or "", files=files)
     question = _question(given_text(prompt, "--prompt"))
     need(question or question is None or files, "there is no question: the input is empty", HOW)
     need(question is not None or not json, "--json needs one question, not a conversation", HOW + " --json")
     with opened(model, loading) as session:
-        wishes = Wishes(sampling=session.defaults).but(answering.given(), "puna chat")
+        wishes = Wishes(sampling=session.defaults).but(answering.given(), "chat")
         context = min(loading.context or sys.maxsize, session.config.max_position_embeddings)
         screen = Screen(sys.stdout, sys.stderr)
         sitting = Sitting(session, screen, talk, wishes, context, stats=stats)

@@ -22,19 +22,27 @@ def look(model: str, /, *, json: bool = False) -> int:
     if json:
         print(formats.dumps(facts, ensure_ascii=False))
         return 0
-    for name, value in facts.items():
-        for line in _lines(name, value):
-            print(clean(line))
+    for line in _lines(facts):
+        print(clean(line))
     return 0
 
 
-def _lines(name: str, value: Any) -> list[str]:
-    if isinstance(value, dict) and name != "types":
-        return [f"{name}:"] + [line for key, inner in value.items() for line in _lines(f"  {key}", inner)]
+def _lines(facts: dict[str, Any], indent: str = "") -> list[str]:
+    """One line a fact, the values of one level under each other."""
+    lines, width = [], max((len(name) for name in facts), default=0)
+    for name, value in facts.items():
+        if isinstance(value, dict) and name != "types":
+            lines += [f"{indent}{name}:", *_lines(value, indent + "  ")]
+        else:
+            lines.append(f"{indent}{name:<{width}}  {_text(value)}")
+    return lines
+
+
+def _text(value: Any) -> str:
     if isinstance(value, dict):
         value = ", ".join(f"{count} {kind}" for kind, count in value.items())
     elif isinstance(value, list):
         value = ", ".join(map(str, value)) or "none"
     elif isinstance(value, int) and not isinstance(value, bool) and value > 9999:
         value = f"{value:,}"
-    return [f"{name:<18} {str(value).splitlines()[0] if str(value) else ''}"]
+    return next(iter(str(value).splitlines()), "")
