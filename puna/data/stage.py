@@ -61,9 +61,9 @@ class Gate(Stage):
 class Round:
     """One regrouping: rows are emitted, brought together by their key, and reduced partition by partition.
 
-    emit(table, shard, side) -> rows with a uint64 column `key`. `table` is shard number `shard` of the documents,
-    or, where `reads` names an earlier round, one partition of its results. `side`: the results of the earlier
-    round that `side` names whose uint32 column `shard` is this shard's number; None if it names none.
+    emit(table, shard, side) -> rows with a uint64 column `key`. `table` is shard number `shard` of the
+    documents, or, where `reads` names an earlier round, one partition of its results. `side`: those results
+    of the earlier round that `side` names whose uint32 column `shard` is this shard's number; else None.
     reduce(rows) -> results: all rows of a share of the keys, sorted by key, then by where they were emitted.
     Both are pure and picklable: a function of a module, or a method of settings.
     """
@@ -90,7 +90,7 @@ DECISIONS = pa.schema(
         pa.field("id", pa.binary(16), nullable=False),
         pa.field(
             "code", pa.int16(), nullable=False
-        ),  # index of the reason, or KEEP to only note what follows
+        ),  # index of the reason, or KEEP: a note only
         pa.field("value", pa.float32(), nullable=False),
         pa.field("sibling", pa.binary(16), nullable=False),  # the document kept in its place
     ]
