@@ -1,0 +1,164 @@
+"""Batches go through a chain of annotations and gates: what is kept, what is dropped and why, what it took.
+
+Mode `filter`: a gate's rows leave at once, later stages see fewer. Mode `annotate`: every gate runs and nothing
+is dropped; its reason (null: it would stay) and its value become the columns `v.<gate>` and `v.<gate>.value`.
+Only documents on which a stage fails leave in both modes.
+"""
+
+import hashlib
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from puna.data.quarantine import Watch, isolate
+from puna.data.stage import KEEP, Annotation, Gate, Removal, Stage, Verdict
+from puna.errors import DataError, need
+
+DROPPED = pa.schema(
+    [
+        pa.field("id", pa.binary(16), nullable=False),
+        pa.field("source", pa.string(), nullable=False),
+        pa.field("url", pa.string(), nullable=False),
+        pa.field("stage", pa.string(), nullable=False),
+        pa.field("reason", pa.string(), nullable=False),
+        pa.field("value", pa.float32()),  # what the rule measured
+        pa.field("sibling", pa.binary(16)),  # the document kept in its place
+        pa.field("text", pa.large_string()),  # of a sample of the documents
+    ]
+)
+
+
+@dataclass
+class Chain:
+    """Stages, the mode, what is known of dangers; it counts as it goes."""
+
+    stages: Sequence[Stage]
+    mode: str
+    sample: float  # share of dropped documents whose text is kept
+    seed: int
+    watch: Watch
+    drops: Counter = field(default_factory=Counter)
+    stage_s: Counter = field(default_factory=Counter)
+    dropped: list[pa.Table] = field(default_factory=list)  # since it was last emptied
+
+    def run(self, table: pa.Table) -> pa.Table:
+        for stage in self.stages:
+            start = time.process_time()
+            table = self._gate(stage, table) if isinstance(stage, Gate) else self._annotate(stage, table)
+            self.stage_s[stage.name] += time.process_time() - start
+        return table
+
+    def _annotate(self, stage: Stage, table: pa.Table) -> pa.Table:
+        assert isinstance(stage, Annotation)
+        empty = with_columns(table.slice(0, 0), {n: pa.array([], t) for n, t in stage.writes.items()})
+        answers = self._ask(stage, table)
+        for rows, answer in answers:
+            good = isinstance(answer, pa.Table) and len(answer) == len(rows)
+            need(good, f"{stage.name} does not answer with the rows it was given", error=DataError)
+        return pa.concat_tables([answer for _, answer in answers]) if answers else empty
+
+    def _gate(self, gate: Gate, table: pa.Table) -> pa.Table:
+        kept = []
+        for rows, verdict in self._ask(gate, table):
+            good = isinstance(verdict, Verdict) and len(verdict.codes) == len(verdict.values) == len(rows)
+            need(good, f"{gate.name} does not give one verdict a document", error=DataError)
+            if self.mode == "annotate":
+                kept.append(with_columns(rows, verdict_columns(gate, verdict.codes, verdict.values)))
+                continue
+            self.drop(rows, gate, verdict.codes, verdict.values)
+            kept.append(rows.filter(pa.array(verdict.codes == KEEP)))
+        if kept:
+            return pa.concat_tables(kept)
+        nothing = np.zeros(0, np.int16), np.zeros(0, np.float32)
+        empty = table.slice(0, 0)
+        return with_columns(empty, verdict_columns(gate, *nothing)) if self.mode == "annotate" else empty
+
+    def _ask(self, stage: Stage, table: pa.Table) -> list:
+        missing = [name for name in stage.reads if name not in table.column_names]
+        need(not missing, f"{stage.name} reads the column {missing[:1]}, which no stage before it writes",
+             "put the stage that writes it before it", DataError)  # fmt: skip
+        answers, failed = isolate(stage, stage, table, self.watch)  # type: ignore[arg-type]
+        if len(failed):
+            reasons = pa.array([f"error.{stage.name}"] * len(failed))
+            self._set_aside(failed, stage, reasons, None, None)
+        return answers
+
+    def drop(
+        self,
+        rows: pa.Table,
+        stage: Gate | Removal,
+        codes: np.ndarray,
+        values: np.ndarray,
+        siblings: pa.Array = None,
+    ) -> None:
+        """Write the rows that have a reason to the sidecar."""
+        out = codes != KEEP
+        if out.any():
+            where = pa.array(out)
+            reasons = pa.array(stage.reasons).take(pa.array(codes[out]))
+            siblings = None if siblings is None else siblings.filter(where)
+            self._set_aside(rows.filter(where), stage, reasons, pa.array(values[out], pa.float32()), siblings)
+
+    def _set_aside(
+        self, rows: pa.Table, stage: Stage, reasons: pa.Array, values: pa.Array, siblings: pa.Array
+    ) -> None:
+        self.drops.update(reasons.to_pylist())
+        shown = pa.array(sampled(rows["id"], self.seed, self.sample))
+        columns = {
+            **{name: rows[name] for name in ("id", "source", "url")},
+            "stage": pa.array([stage.name] * len(rows)),
+            "reason": reasons,
+            "value": pa.nulls(len(rows), pa.float32()) if values is None else values,
+            "sibling": pa.nulls(len(rows), pa.binary(16)) if siblings is None else siblings,
+            "text": pc.if_else(shown, rows["text"], pa.scalar(None, pa.large_string())),
+        }
+        self.dropped.append(pa.table(columns).cast(DROPPED))
+
+
+def with_columns(table: pa.Table, columns: dict[str, pa.Array]) -> pa.Table:
+    """The table with columns set: replaced where they are, else added."""
+    for name, values in columns.items():
+        at = table.schema.get_field_index(name)
+        table = table.append_column(name, values) if at < 0 else table.set_column(at, name, values)
+    return table
+
+
+def verdict_columns(stage: Gate | Removal, codes: np.ndarray, values: np.ndarray) -> dict[str, pa.Array]:
+    """The columns of mode `annotate`: the reason or null, and the value."""
+    reasons = pa.array(stage.reasons, pa.string()).take(pa.array(codes, mask=codes == KEEP))
+    return {f"v.{stage.name}": reasons, f"v.{stage.name}.value": pa.array(values, pa.float32())}
+
+
+def sampled(ids: pa.ChunkedArray, seed: int, share: float) -> np.ndarray:
+    """(rows,) whether a document is in the sample: a hash of the seed and its id, so samples are nested."""
+    heads = [hashlib.blake2b(b"%d\0%b" % (seed, name), digest_size=4).digest() for name in ids.to_pylist()]
+    return np.frombuffer(b"".join(heads), np.uint32) < share * 2**32
+
+
+def apply_decisions(chain: Chain, removal: Removal, rows: pa.Table, decisions: pa.Table) -> pa.Table:
+    """The rows without those that a removal drops; notes become the column `n.<removal>`.
+
+    Where an id has several decisions, one that drops beats a note, then the first counts.
+    """
+    order = np.argsort(decisions["code"].to_numpy() == KEEP, kind="stable")
+    decisions = decisions.take(pa.array(order)).combine_chunks()
+    at = pc.index_in(rows["id"], value_set=decisions["id"].combine_chunks()).combine_chunks()
+    found = decisions.take(at)
+    codes = pc.fill_null(found["code"], KEEP).to_numpy()
+    values = pc.fill_null(found["value"], 0).to_numpy()
+    siblings = found["sibling"].combine_chunks()
+    noted = pa.array(
+        values, pa.float32(), mask=(codes != KEEP) | pc.is_null(at).to_numpy(zero_copy_only=False)
+    )
+    rows = with_columns(rows, {f"n.{removal.name}": noted})
+    if chain.mode == "annotate":
+        siblings = pc.if_else(pa.array(codes != KEEP), siblings, pa.scalar(None, pa.binary(16)))
+        columns = verdict_columns(removal, codes, values)
+        return with_columns(rows, columns | {f"v.{removal.name}.sibling": siblings})
+    chain.drop(rows, removal, codes, values, siblings)
+    return rows.filter(pa.array(codes == KEEP))
