@@ -1,6 +1,6 @@
-"""Batches go through a chain of annotations and gates: what is kept, what is dropped and why, what it took.
+"""Batches go through a chain of annotations and gates: what is kept, what is dropped, and why.
 
-Mode `filter`: a gate's rows leave at once, later stages see fewer. Mode `annotate`: every gate runs and nothing
+Mode `filter`: a gate's rows leave at once, later stages see fewer. Mode `annotate`: every gate runs, nothing
 is dropped; its reason (null: it would stay) and its value become the columns `v.<gate>` and `v.<gate>.value`.
 Only documents on which a stage fails leave in both modes.
 """
@@ -43,14 +43,14 @@ class Chain:
     seed: int
     watch: Watch
     drops: Counter = field(default_factory=Counter)
-    stage_s: Counter = field(default_factory=Counter)
+    stage_s: dict[str, float] = field(default_factory=dict)
     dropped: list[pa.Table] = field(default_factory=list)  # since it was last emptied
 
     def run(self, table: pa.Table) -> pa.Table:
         for stage in self.stages:
             start = time.process_time()
             table = self._gate(stage, table) if isinstance(stage, Gate) else self._annotate(stage, table)
-            self.stage_s[stage.name] += time.process_time() - start
+            self.stage_s[stage.name] = self.stage_s.get(stage.name, 0.0) + time.process_time() - start
         return table
 
     def _annotate(self, stage: Stage, table: pa.Table) -> pa.Table:

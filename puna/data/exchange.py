@@ -142,7 +142,7 @@ def read_all(store: Store, name: str) -> pa.Table:
 def sorted_shares(
     store: Store, names: Sequence[str], place: int, partitions: int, most: int
 ) -> Iterator[pa.Table]:
-    """The rows of a partition sorted by key, then file, then row: in shares of the keys of about `most` bytes.
+    """The rows of a partition sorted by key, file and row: in shares of the keys of about `most` bytes.
 
     A partition that is too large is read again for every share: memory stays, reading grows.
     """

@@ -94,7 +94,7 @@ def _receipts(
 
 
 def _sweep(store: Store, done: dict[str, list[Receipt]]) -> None:
-    """After a whole run: delete files of tasks that are no more, and what killed processes left half written."""
+    """After a whole run: delete files of tasks that are no more, and what was left half written."""
     named = {"run.json"}
     for receipts in done.values():
         for receipt in receipts:

@@ -1,4 +1,4 @@
-"""One bad document never costs the others: it is found by halving, set aside with a reason, and the run goes on.
+"""One bad document never costs the others: it is found by halving and set aside with a reason.
 
 A stage that raises on a batch is asked again about each half, down to the single documents that fail. A stage
 that kills its process is asked again too, by the runner: the worker says which rows it is about to touch, and
@@ -10,6 +10,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -38,7 +39,7 @@ class Spot:
 
 @dataclass
 class Watch:
-    """What a task knows of its dangers: documents known to kill, a spot to halve, whom to tell what is next."""
+    """What a task knows of its dangers: documents known to kill, a spot to halve, whom to tell."""
 
     poison: dict[str, set[bytes]] = field(default_factory=dict)  # stage -> ids
     narrow: Spot | None = None
@@ -56,7 +57,7 @@ class Watch:
         if self.narrow and (self.narrow.batch, self.narrow.stage) == (self.batch, stage):
             first, last = self.narrow.first, self.narrow.last
             edges = sorted({0, first, (first + last) // 2, last, len(table)})
-        for first, last in zip(edges, edges[1:], strict=False):
+        for first, last in pairwise(edges):
             if self.tell:
                 alone = table["id"][first].as_py().hex() if last - first == 1 else ""
                 self.tell(Spot(self.batch, stage, first, last, alone))
@@ -126,8 +127,9 @@ class Hunt:
         return True
 
     def _sentence(self, spot: Spot | None, task: str, how: str) -> str:
-        while_ = f"reading batch {spot.batch}" if spot else "it worked on no single document"
-        return f"{task}: its process died {DEATHS} times ({how}) while {while_}\n  try: --runner inline, to see why"
+        during = f"reading batch {spot.batch}" if spot else "it worked on no single document"
+        fix = "--runner inline, to see why"
+        return f"{task}: its process died {DEATHS} times ({how}) while {during}\n  try: {fix}"
 
 
 def quarantine_name(task: str) -> str:

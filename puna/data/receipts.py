@@ -1,7 +1,8 @@
-"""A receipt says what a task did and proves it: the hashes of its files. Written last, it makes the task done.
+"""A receipt says what a task did and proves it by the hashes of its files. Written last, it is what makes a
+task done.
 
 It holds as long as the task is still the same (its `spec_hash` covers settings, versions and inputs) and its
-files still hash to what it says. So a changed stage redoes what is downstream of it, and only that; and a file
+files still hash to what it says. So a changed stage redoes what is downstream of it, and only that; a file
 that was cut short, changed or lost is made again.
 """
 
@@ -30,6 +31,7 @@ class Receipt(Settings):
     rows_in: int
     rows_out: int
     drops: dict[str, int]  # reason -> documents
+    skipped: dict[str, int]  # what a source left out while reading: it never was a row
     bytes: int  # of text, in what it kept
     stage_s: dict[str, float]  # stage -> CPU seconds
     cpu_s: float

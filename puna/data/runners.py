@@ -1,15 +1,15 @@
 """Who carries out tasks: this process, a pool of processes, Ray. All give the same receipts in any order.
 
-A runner takes tasks and yields (task, receipt, or the PieceError that a task ended with); any other error ends
-it. The pool outlives its workers: when one dies, the task is tried again, and the document that kills it is
-hunted down and set aside (quarantine.py).
+A runner takes tasks and yields each with its receipt, or with the PieceError it ended in; any other error
+ends the run. The pool outlives its workers: when one dies, the task is tried again, and the document that
+kills it is hunted down and set aside (quarantine.py).
 """
 
 import multiprocessing
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -99,10 +99,8 @@ class _Hand:
         self._send(False)
 
     def _send(self, careful: bool) -> None:
-        try:
+        with suppress(BrokenPipeError, ConnectionResetError):  # it died: hear() will see that
             self.pipe.send((self.job, self.task, self.hunt.narrow, careful))
-        except (BrokenPipeError, ConnectionResetError):  # it died: hear() will see that
-            pass
 
     def hear(self) -> Result | None:
         """Take one message: a spot, a result, an error to raise, or the silence of a dead process."""
@@ -150,7 +148,7 @@ def _serve(pipe: Connection) -> None:
         watch = Watch(narrow=narrow, tell=pipe.send if careful else None)
         try:
             pipe.send(_attempt(job, task, watch))
-        except Exception as problem:  # noqa: BLE001 - it is raised again where the pool was called
+        except Exception as problem:  # it is raised again where the pool was called
             pipe.send(_told(problem))
 
 
@@ -172,7 +170,7 @@ def _attempt(job: Job, task: Task, watch: Watch) -> Receipt | PieceError:
 
 @dataclass(frozen=True)
 class OnRay:
-    """Core tasks on a Ray cluster: the one at `address`, or a local one. The store must be reachable from all."""
+    """Core tasks on a Ray cluster, at `address` or a local one. Every node must reach the store."""
 
     address: str | None = None
     cpus: int | None = None  # of a local one

@@ -5,14 +5,16 @@ run to run, because task numbers follow the order of `inputs()`.
 """
 
 import dataclasses
+import hashlib
+import json
 from collections.abc import Iterator
 from typing import Any, Protocol, runtime_checkable
 
 import pyarrow as pa
 from pyarrow import fs
+from pydantic import BaseModel
 
 from puna.errors import ConfigError, need
-from puna.settings import Settings
 
 
 @runtime_checkable
@@ -31,29 +33,42 @@ class Source(Protocol):
 def described(source: Source) -> dict[str, Any]:
     """What a source is set to, as plain values: its part of a fingerprint."""
     version = {"class": type(source).__name__, "version": getattr(source, "version", 1)}
-    if isinstance(source, Settings):
-        return version | source.model_dump(mode="json")
-    plain = dataclasses.is_dataclass(source) and not isinstance(source, type)
-    need(plain, f"source {source.name!r} is neither Settings nor a dataclass", error=ConfigError)
-    return version | dataclasses.asdict(source)  # type: ignore[call-overload]
+    given: Any = source
+    if isinstance(given, BaseModel):
+        return version | given.model_dump(mode="json")
+    need(
+        dataclasses.is_dataclass(given),
+        f"source {source.name!r}: no Settings, no dataclass",
+        error=ConfigError,
+    )
+    return version | dataclasses.asdict(given)
 
 
-def piece_bytes(piece: str) -> int | None:
-    """The size of a piece that is a file; None where its name says nothing about a file."""
-    info = _file(piece)
-    return info.size if info else None
+def piece_bytes(piece: str) -> int:
+    """The size of a piece that is a file or a folder of files; 0 where its name says nothing about any."""
+    return sum(info.size for info in _files(piece))
 
 
 def piece_stamp(piece: str) -> str:
-    """Changes when a piece that is a file does: its size and time of writing. Else empty: the name decides."""
-    info = _file(piece)
-    return f"{info.size}-{info.mtime_ns}" if info else ""
+    """Changes when the file, or a file of the folder, that a piece names does: by size and time of writing.
+
+    Empty where a piece names no file: then its name decides alone.
+    """
+    found = [[info.base_name, info.size, info.mtime_ns] for info in _files(piece)]
+    return hashlib.sha256(json.dumps(found).encode()).hexdigest() if found else ""
 
 
-def _file(piece: str) -> fs.FileInfo | None:
-    try:
-        place = fs.FileSystem.from_uri(piece) if "://" in piece else (fs.LocalFileSystem(), piece)
-        info = place[0].get_file_info(place[1])
-    except (OSError, ValueError):  # not an address that Arrow knows
-        return None
-    return info if info.type == fs.FileType.File else None
+def _files(piece: str) -> list[fs.FileInfo]:
+    """The file of a piece, where it is `path` or `path@offset`, or the files right in its folder."""
+    for name in (piece, piece.rpartition("@")[0]):
+        try:
+            system, path = fs.FileSystem.from_uri(name) if "://" in name else (fs.LocalFileSystem(), name)
+            info = system.get_file_info(path)
+            found = [info]
+            if info.type == fs.FileType.Directory and path:
+                found = sorted(system.get_file_info(fs.FileSelector(path)), key=lambda one: one.base_name)
+        except (OSError, ValueError):  # not an address that Arrow knows
+            continue
+        if info.type != fs.FileType.NotFound:
+            return [one for one in found if one.type == fs.FileType.File]
+    return []

@@ -2,10 +2,10 @@
 
     Map      one task a piece of a source, or a shard: read, apply the decisions of a removal, run a chain of
              stages -> the kept documents and a sidecar of the dropped ones
-    Emit     one task a shard (or a partition of an earlier round): a removal's rows, by partition of their key
+    Emit     one task a shard, or a partition of an earlier round: a removal's rows, by partition of their key
     Reduce   one task a partition: all rows of a share of the keys -> results, by the shard they are for
 
-Between two steps there is a barrier: the tasks of one are known when the receipts of the one before are there.
+Between two steps there is a barrier: a step's tasks are known when the receipts of those before are there.
 A task's `spec_hash` covers settings and versions of its stages and the hashes of what it reads.
 """
 
@@ -77,7 +77,7 @@ class Map:
     decisions: str = ""  # the step that holds them
 
     def tasks(self, recipe: Recipe, done: Done) -> list[Task]:
-        said = [
+        said: list = [
             recipe.mode,
             recipe.seed,
             recipe.sample,

@@ -4,6 +4,7 @@ import errno
 import resource
 import sys
 import time
+from collections import Counter
 from dataclasses import dataclass
 
 from puna.data.quarantine import Watch, read_poison
@@ -12,6 +13,7 @@ from puna.data.recipe import Recipe
 from puna.data.steps import Step, Task, steps_of
 from puna.data.store import Store
 from puna.errors import DataError
+from puna.log import listening
 
 FULL = {errno.ENOSPC: "is full", errno.EDQUOT: "is over its quota", errno.EFBIG: "refuses a file so large"}
 
@@ -31,9 +33,10 @@ def carry_out(job: Job, task: Task, watch: Watch) -> Receipt:
     if held and held.spec_hash == task.spec_hash and not damage(job.store, held, job.trust):
         return held
     watch.poison = read_poison(job.store, str(task), task.spec_hash)
-    wall, cpu = time.monotonic(), time.process_time()
+    wall, cpu, skips = time.monotonic(), time.process_time(), Skips()
     try:
-        work = _step(job.recipe, task.step).run(job.recipe, job.store, task, watch)
+        with listening(skips):
+            work = _step(job.recipe, task.step).run(job.recipe, job.store, task, watch)
         receipt = Receipt(
             task=str(task),
             spec_hash=task.spec_hash,
@@ -41,6 +44,7 @@ def carry_out(job: Job, task: Task, watch: Watch) -> Receipt:
             rows_in=work.rows_in,
             rows_out=work.rows_out,
             drops=work.drops,
+            skipped=dict(sorted(skips.counts.items())),
             bytes=work.bytes,
             stage_s={name: round(s, 6) for name, s in work.stage_s.items()},
             cpu_s=round(time.process_time() - cpu, 6),
@@ -56,6 +60,17 @@ def carry_out(job: Job, task: Task, watch: Watch) -> Receipt:
         said = f"{job.store.base} {FULL[problem.errno]} ({problem.strerror})"
         raise DataError(f"{task}: {said}\n  try: {fix}") from problem
     return receipt
+
+
+class Skips:
+    """Counts the events `skipped` by which a source tells what it left out."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+
+    def __call__(self, record: dict) -> None:
+        if record["event"] == "skipped":
+            self.counts[record["reason"]] += record["count"]
 
 
 def peak_mb() -> int:
