@@ -1,8 +1,8 @@
 """Know before you spend: the tasks, bytes, partitions, memory and core-hours of a recipe, also on paper.
 
-Rates are MB of text per core-second. They come with the package and are replaced by what the receipts of a run
-say, so the plan for a crawl is best made from a run over a hundredth of it. Every row is taken to stay to the
-end and nothing to be dropped: the plan is an upper bound that a run undercuts.
+Rates are MB of text per core-second. They come with the package and are replaced by what the receipts of a
+run say, so the plan for a crawl is best made from a run over a hundredth of it. Every document is taken to
+stay to the end: the plan is an upper bound that a run undercuts.
 """
 
 import json
@@ -32,13 +32,27 @@ def rates(run: str | Path | Store | None = None) -> dict[str, Any]:
     known = json.loads((Path(__file__).parent / "rates.json").read_text())
     if run is None:
         return known
+    found: dict[str, float] = {}
+    documents = exchanged = 0
     for step, facts in report(run)["steps"].items():
-        mb = facts["bytes"] / 1e6
-        spent = facts["stage_s"]
-        known["text_mb_s"] |= {stage: mb / s for stage, s in spent.items() if s > 0 and mb}
-        if step == "00-read" and facts["cpu_s"] > sum(spent.values()) and mb:
-            known["text_mb_s"]["source"] = mb / (facts["cpu_s"] - sum(spent.values()))
-    return known
+        name, chained = step[3:], sum(facts["stage_s"].values())
+        if step.endswith(".emit"):
+            exchanged = facts["written"]
+            _note(found, f"emit.{name.removesuffix('.emit')}", documents, facts["cpu_s"])
+        elif facts["bytes"]:
+            documents = facts["bytes"]
+            for stage, seconds in facts["stage_s"].items():
+                _note(found, stage, documents, seconds)
+            _note(found, "source" if step.startswith("00-") else "shard", documents, facts["cpu_s"] - chained)
+        else:
+            _note(found, f"reduce.{name}", exchanged, facts["cpu_s"])
+    packaged = {key: mb for key, mb in known["text_mb_s"].items() if not key.startswith("source.")}
+    return known | {"text_mb_s": (packaged if found else known["text_mb_s"]) | found}
+
+
+def _note(found: dict[str, float], name: str, size: int, seconds: float) -> None:
+    if size and seconds > 0:
+        found[name] = size / 1e6 / seconds
 
 
 def measured_size(recipe: Recipe, known: dict[str, Any]) -> Size:
@@ -73,19 +87,16 @@ def _step(
     text, exchanged = size.text_bytes, int(size.text_bytes * known["exchanged_share"])
     if isinstance(step, Map):
         names = [stage.name for stage in step.stages]
-        kind = described(recipe.sources[0])["class"].lower()
-        seconds = sum(
-            text / 1e6 / _rate(known, name)
-            for name in [*names, "source" if step.documents else f"source.{kind}"]
-        )
+        kind = "shard" if step.documents else f"source.{described(recipe.sources[0])['class'].lower()}"
+        seconds = sum(text / 1e6 / _rate(known, name) for name in [*names, kind])
         tasks, writes = counts[0] if step.documents else size.pieces, text // 3  # zstd takes text to a third
         held = 4 * recipe.group_bytes
     elif isinstance(step, Emit):
-        seconds = text / 1e6 / _rate(known, f"emit.{step.removal.name}")
+        seconds = text / 1e6 / _rate(known, f"emit.{step.removal.name}.{step.round.name}")
         tasks, writes = counts[1] if step.results else counts[0], exchanged
         held = 2 * min(recipe.shard_bytes, text)
     else:
-        seconds = exchanged / 1e6 / _rate(known, f"reduce.{step.removal.name}")
+        seconds = exchanged / 1e6 / _rate(known, f"reduce.{step.removal.name}.{step.round.name}")
         tasks, writes = counts[1], exchanged // 4
         held = 3 * min(recipe.reduce_bytes, exchanged)
     memory = BASE_MB + held // (1 << 20)

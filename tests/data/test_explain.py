@@ -1,0 +1,80 @@
+"""Any document's fate is told, with value and sibling; two runs are compared; a plan is made, also on paper."""
+
+import pytest
+from toy_stages import Count, Made, SameText, Short, recipe, survivors
+
+from puna.data.estimate import Size, plan, rates
+from puna.data.explain import diff, explain, report
+from puna.data.pipeline import run
+from puna.errors import DataError
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("explained")
+    run(recipe(), folder)
+    return folder
+
+
+def test_every_document_has_one_fate(out):
+    kept = survivors(Made())
+    for row in range(0, 60, 7):
+        [fate] = explain(out, f"http://x.org/2/{row}")
+        words = len(Made().row(2, row)["text"].split())
+        if fate["url"] in kept:
+            assert fate["kept"].startswith("10-toy.verified/kept/")
+        elif words < 8:
+            assert (fate["dropped"], fate["reason"], fate["value"]) == (
+                "00-read",
+                "toy.short.few_words",
+                words,
+            )
+        else:
+            assert (fate["stage"], fate["reason"]) == ("toy.same", "toy.same.text")
+            [sibling] = explain(out, fate["sibling"])
+            assert sibling["url"] in kept and "kept" in sibling
+
+
+def test_what_was_never_there_has_no_fate_and_no_run_is_an_error(out, tmp_path):
+    assert explain(out, "http://x.org/9/9") == []
+    with pytest.raises(DataError, match="holds no run"):
+        explain(tmp_path, "x")
+
+
+def test_the_funnel_adds_up(out):
+    said = report(out)
+    steps = [said["steps"][name] for name in ("00-read", "03-toy.same", "10-toy.verified")]
+    for facts in steps:
+        assert facts["rows_in"] == facts["rows_out"] + sum(facts["drops"].values())
+    assert [facts["rows_in"] for facts in steps] == [240, steps[0]["rows_out"], steps[1]["rows_out"]]
+    assert said["drops"] == {
+        "toy.same.text": 36,
+        "toy.short.few_words": steps[0]["drops"]["toy.short.few_words"],
+    }
+
+
+def test_two_runs_differ_by_the_documents_of_the_stage_that_changed(out, tmp_path):
+    assert diff(out, out)["only_first"] == {"documents": 0, "examples": []}
+    run(recipe(stages=(Count(), Short(few=12), SameText())), tmp_path)
+    said, lost = diff(out, tmp_path), survivors(Made()) - survivors(Made(), 12)
+    assert said["only_first"]["documents"] == len(lost) and said["only_second"]["documents"] == 0
+    assert {explain(out, name)[0]["url"] for name in said["only_first"]["examples"]} <= lost
+    assert set(said["drops"]) == {"toy.short.few_words"}
+
+
+def test_a_crawl_of_three_billion_pages_is_planned_on_paper():
+    crawl = Size(documents=3_000_000_000, text_bytes=15 * 10**12, pieces=90_000)
+    facts = {"partitions": None, "shard_bytes": 128 << 20, "group_bytes": 16 << 20}
+    said = plan(recipe(**facts), crawl)
+    assert said["partitions"] == 16_384 and said["memory_mb_per_worker"] < 1000
+    assert [step["tasks"] for step in said["steps"]][:3] == [90_000, 111_759, 16_384]
+    half = plan(recipe(**facts), Size(documents=1, text_bytes=crawl.text_bytes // 2, pieces=45_000))
+    assert half["core_hours"] == pytest.approx(said["core_hours"] / 2, rel=0.01)
+
+
+def test_receipts_replace_the_rates_of_the_package(out):
+    known, measured = rates()["text_mb_s"], rates(out)["text_mb_s"]
+    assert measured["toy.count"] > 0 and "toy.count" not in known
+    spent = report(out)["steps"]["00-read"]
+    assert measured["toy.count"] == pytest.approx(spent["bytes"] / 1e6 / spent["stage_s"]["toy.count"])
+    assert plan(recipe(), run=out)["tasks"] > 0

@@ -1,0 +1,113 @@
+"""One bad document is found and set aside; all others are treated as if it had never been there."""
+
+import json
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from test_pipeline import tree, urls
+from toy_stages import Count, Fragile, Made, Short, recipe, survivors
+
+from puna.data.pipeline import run
+from puna.data.quarantine import Hunt, Spot
+from puna.data.runners import Pool
+from puna.data.stage import Annotation, Gate
+from puna.errors import DataError
+
+
+def dropped(out, reason):
+    gone = pa.concat_tables([pq.read_table(path) for path in sorted(out.rglob("dropped/*.parquet"))])
+    return sorted(
+        url
+        for url, why in zip(gone["url"].to_pylist(), gone["reason"].to_pylist(), strict=True)
+        if why == reason
+    )
+
+
+@pytest.fixture
+def raising():
+    return recipe(sources=(Made(bad={"1:13": "RAISE", "1:14": "RAISE", "2:59": "RAISE"}, words=60),))
+
+
+def test_documents_on_which_a_stage_raises_leave_with_its_name(raising, tmp_path):
+    run(raising, tmp_path)
+    bad = [f"http://x.org/{piece}/{row}" for piece, row in ((1, 13), (1, 14), (2, 59))]
+    assert dropped(tmp_path, "error.toy.fragile") == bad
+    assert set(urls(tmp_path)) == survivors(raising.sources[0]) - set(bad)
+
+
+def test_annotate_sets_aside_what_a_stage_cannot_answer_for(raising, tmp_path):
+    run(raising.model_copy(update={"mode": "annotate"}), tmp_path)
+    assert len(dropped(tmp_path, "error.toy.fragile")) == 3 and len(urls(tmp_path)) == 237
+
+
+def test_a_stage_that_fails_on_most_documents_is_itself_at_fault(tmp_path):
+    bad = {f"{piece}:{row}": "RAISE" for piece in range(4) for row in range(60)}
+    with pytest.raises(DataError, match=r"toy.fragile fails on .* of .* documents: ValueError"):
+        run(recipe(sources=(Made(bad=bad),)), tmp_path)
+
+
+def test_a_document_that_kills_its_process_is_the_only_one_set_aside(tmp_path):
+    killing = recipe(
+        sources=(Made(bad={"1:13": "KILL", "3:21": "KILL"}, words=60),), stages=(Count(), Short(), Fragile())
+    )
+    first = run(killing, tmp_path / "a", Pool(2))
+    bad = [f"http://x.org/{piece}/{row}" for piece, row in ((1, 13), (3, 21))]
+    assert dropped(tmp_path / "a", "error.toy.fragile") == bad
+    assert len(urls(tmp_path / "a")) + len(dropped(tmp_path / "a", "toy.short.few_words")) == 238
+    assert run(killing, tmp_path / "b", Pool(1)) == first
+    assert tree(tmp_path / "a") == tree(tmp_path / "b")
+    held = json.loads((tmp_path / "a/00-read/quarantine/000001.json").read_text())
+    assert list(held["poison"]) == ["toy.fragile"] and len(held["poison"]["toy.fragile"]) == 1
+    (tmp_path / "a/00-read/receipts/000001.json").unlink()
+    assert run(killing, tmp_path / "a") == first  # in this process: the quarantine file is obeyed
+
+
+def test_a_reader_that_dies_is_named_after_three_deaths(tmp_path):
+    hunt, task = Hunt(), "00-read/000004"
+    for _ in range(2):
+        assert hunt.died(Spot(7), task, "exit code -11") is False
+    with pytest.raises(DataError, match=r"00-read/000004: its process died 3 times .*reading batch 7"):
+        hunt.died(Spot(7), task, "exit code -11")
+
+
+def test_a_hunt_halves_what_died_and_needs_two_deaths_of_one_document():
+    hunt = Hunt()
+    assert not hunt.died(None, "t", "") and hunt.narrow is None
+    assert not hunt.died(Spot(0, "s", 0, 8), "t", "") and hunt.narrow == Spot(0, "s", 0, 8)
+    last = Spot(0, "s", 5, 6, "00" * 16)
+    assert not hunt.died(last, "t", "") and hunt.died(last, "t", "")
+    assert hunt.poison == {"s": {bytes(16)}} and hunt.narrow is None
+
+
+class Loses(Annotation):
+    name = "toy.loses"
+
+    def __call__(self, table):
+        return table.slice(1)
+
+
+class Silent(Gate):
+    name = "toy.silent"
+    reasons = ("toy.silent.never",)
+
+    def __call__(self, table):
+        return None
+
+
+class Blind(Annotation):
+    name = "toy.blind"
+    reads = ("t.nowhere",)
+
+
+@pytest.mark.parametrize(
+    ("stage", "said"),
+    [
+        (Loses(), "does not answer with the rows"),
+        (Silent(), "one verdict a document"),
+        (Blind(), "t.nowhere"),
+    ],
+)
+def test_a_stage_that_breaks_its_promise_is_named(tmp_path, stage, said):
+    with pytest.raises(DataError, match=f"{stage.name}.*{said}"):
+        run(recipe(stages=(stage,)), tmp_path)
