@@ -2,7 +2,7 @@
 
 A stage that raises on a batch is asked again about each half, down to the single documents that fail. A stage
 that kills its process is asked again too, by the runner: the worker says which rows it is about to touch, and
-every death halves them (`Hunt`). The document is then written to the task's quarantine file, which any later
+every death narrows them (`Hunt`). The document is then written to the task's quarantine file, which any later
 run of the same task obeys. The reason is `error.<stage>`.
 """
 
@@ -23,6 +23,7 @@ from puna.errors import DataError, need
 POISON = (ValueError, TypeError, LookupError, ArithmeticError, AttributeError, RecursionError)
 JUDGED = 8  # of so many documents or more, a stage that fails on over half is itself at fault
 DEATHS = 3  # in a place that cannot be halved
+WAYS = 8  # a death costs a process: its rows are cut into so many parts, not halves
 MOST = 64  # documents of one task that kill their process
 
 
@@ -39,7 +40,7 @@ class Spot:
 
 @dataclass
 class Watch:
-    """What a task knows of its dangers: documents known to kill, a spot to halve, whom to tell."""
+    """What a task knows of its dangers: documents known to kill, a spot to narrow, whom to tell."""
 
     poison: dict[str, set[bytes]] = field(default_factory=dict)  # stage -> ids
     narrow: Spot | None = None
@@ -56,7 +57,8 @@ class Watch:
         edges = [0, len(table)]
         if self.narrow and (self.narrow.batch, self.narrow.stage) == (self.batch, stage):
             first, last = self.narrow.first, self.narrow.last
-            edges = sorted({0, first, (first + last) // 2, last, len(table)})
+            cuts = [first + (last - first) * way // WAYS for way in range(WAYS + 1)]
+            edges = sorted({0, *cuts, len(table)})
         for first, last in pairwise(edges):
             if self.tell:
                 alone = table["id"][first].as_py().hex() if last - first == 1 else ""
