@@ -7,6 +7,7 @@ kills it is hunted down and set aside (quarantine.py).
 
 import multiprocessing
 import os
+import pickle
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import closing, suppress
@@ -181,13 +182,15 @@ class OnRay:
             facts: dict[str, Any] = {"address": self.address} if self.address else {"num_cpus": self.cpus}
             ray.init(**facts, log_to_driver=False, configure_logging=False)
         remote = ray.remote(num_cpus=1, max_retries=2)(_on_ray)
-        paths, shared = [path for path in sys.path if path], ray.put(job)
+        paths, shared = [path for path in sys.path if path], ray.put(pickle.dumps(job))
         waiting = {remote.remote(paths, shared, task): task for task in tasks}
         while waiting:
             [ready], _ = ray.wait(list(waiting), num_returns=1)
             task = waiting.pop(ready)
             try:
                 yield task, ray.get(ready)
+            except ray.exceptions.RayTaskError as problem:
+                raise _told(problem.cause) from None
             except ray.exceptions.WorkerCrashedError:
                 with closing(Pool(1)) as pool:  # where the killer of its process can be hunted
                     yield from pool(job, [task])
@@ -196,9 +199,9 @@ class OnRay:
         pass  # the cluster is not ours to stop
 
 
-def _on_ray(paths: list[str], job: Job, task: Task) -> Receipt | PieceError:
-    sys.path += [path for path in paths if path not in sys.path]
-    return _attempt(job, task, Watch())
+def _on_ray(paths: list[str], job: bytes, task: Task) -> Receipt | PieceError:
+    sys.path += [path for path in paths if path not in sys.path]  # a recipe's stages may be anywhere
+    return _attempt(pickle.loads(job), task, Watch())
 
 
 def _ray() -> Any:
