@@ -1,8 +1,8 @@
 """The hot loops of text curation over a column of texts: words, signatures, counters, lines, n-grams.
 
 Every function takes the pair of puna.data.document.text_buffers: `data` (bytes,) uint8 and `offsets`
-(rows + 1,) int64, row i being data[offsets[i] : offsets[i + 1]] in UTF-8. `choose` says which twin answers: the
-native one, or the definitions in text_reference.py, which give the same and take a hundred times as long.
+(rows + 1,) int64, row i being data[offsets[i] : offsets[i + 1]] in UTF-8. `choose` says which twin answers:
+the native one, or the definitions in text_reference.py, which give the same and take a hundred times as long.
 """
 
 from collections.abc import Sequence

@@ -164,7 +164,7 @@ def _sentences(kinds: str) -> int:
 def counters(data, offsets, stop_words, short_line):
     """(documents, names) int64, the names being puna.kernels.text.COUNTERS."""
     rows = [_counts(d, set(stop_words.tolist()), short_line) for d in documents(data, offsets)]
-    return np.array(rows, np.int64).reshape(len(offsets) - 1, -1)
+    return np.array(rows, np.int64).reshape(len(offsets) - 1, 30)
 
 
 def _counts(d: Document, stop_words: set[int], short_line: int) -> list[int]:
@@ -181,11 +181,11 @@ def _counts(d: Document, stop_words: set[int], short_line: int) -> list[int]:
 
 def _symbols(d: Document) -> int:
     """Runs of one and the same symbol outside words."""
-    in_word = np.zeros(len(d.text) + 1, bool)
+    outside = list(d.kinds)
     for a, b in d.words:
-        in_word[a:b] = True
-    at = [i for i, kind in enumerate(d.kinds) if kind in "STWC'" and not in_word[i]]
-    return sum(not (i and d.text[i] == d.text[i - 1] and not in_word[i - 1]) for i in at)
+        outside[a:b] = " " * (b - a)
+    at = [i for i, kind in enumerate(outside) if kind in "STWC'"]
+    return sum(i == 0 or d.text[i] != d.text[i - 1] for i in at)
 
 
 def _line_counts(d: Document, short_line: int) -> list[int]:
