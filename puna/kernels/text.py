@@ -16,12 +16,18 @@ from puna import log
 from puna.errors import DataError, need
 
 REVISION = 1  # of what the native twins answer; the same number stands in cpu/text.cpp
+REPEATS = (
+    *(
+        f"top_{n}_gram_characters" for n in (2, 3, 4)
+    ),  # of all places of the most frequent one, spaces counted
+    *(f"duplicate_{n}_gram_characters" for n in (5, 6, 7, 8, 9, 10)),  # that stood there before
+)
 COUNTERS = (
     "characters",
     "words",
     "word_characters",
     "alphabetic_words",  # with at least one letter
-    "symbols",  # outside words; a run of the same one counts once
+    "symbols",  # runs of the same one, but for those that join two words
     "hashes",  # number signs
     "ellipses",
     "stop_words",  # different ones of the list
@@ -38,8 +44,7 @@ COUNTERS = (
     "paragraphs",  # between blank lines
     "duplicate_paragraphs",
     "duplicate_paragraph_characters",
-    *(f"top_{n}_gram_characters" for n in (2, 3, 4)),
-    *(f"duplicate_{n}_gram_characters" for n in (5, 6, 7, 8, 9, 10)),
+    *REPEATS,
 )
 TERMINAL, JAVASCRIPT, LOREM_IPSUM, CURLY_BRACKET, NAMES_POLICY = 1, 2, 4, 8, 16  # bits of LineMarks.marks
 
@@ -141,16 +146,37 @@ def line_marks(data: np.ndarray, offsets: np.ndarray) -> LineMarks:
 
 
 def counters(
-    data: np.ndarray, offsets: np.ndarray, stop_words: Sequence[str] = (), short_line: int = 30
+    data: np.ndarray,
+    offsets: np.ndarray,
+    stop_words: Sequence[str] = (),
+    short_line: int = 30,
+    repeats: bool = True,
 ) -> dict[str, np.ndarray]:
-    """Counts (rows,) int64 under each name of COUNTERS; a line is short up to `short_line` characters."""
+    """Counts (rows,) int64 under each name of COUNTERS; a line is short up to `short_line` characters.
+
+    Without `repeats` the names of REPEATS, half of the work, are left out.
+    """
     wanted = [word.encode() for word in stop_words]
     places = np.cumsum([0, *map(len, wanted)], dtype=np.int64)
     listed = words(np.frombuffer(b"".join(wanted), np.uint8), places)
     single = len(listed.hashes) == len(wanted) == len(set(listed.hashes.tolist()))
     need(single, f"stop words {', '.join(stop_words)}: each must be one word, once", error=DataError)
-    counts = choose()[0].counters(*_checked(data, offsets), listed.hashes, short_line)
-    return dict(zip(COUNTERS, counts.T, strict=True))
+    counts = choose()[0].counters(*_checked(data, offsets), listed.hashes, short_line, repeats)
+    return dict(zip(COUNTERS if repeats else COUNTERS[: -len(REPEATS)], counts.T, strict=False))
+
+
+def join_lines(
+    data: np.ndarray, starts: np.ndarray, ends: np.ndarray, offsets: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """(data, offsets) of new texts: number i is the lines offsets[i] to offsets[i + 1], with line feeds."""
+    data, starts, ends = (
+        np.ascontiguousarray(array, kind)
+        for array, kind in ((data, np.uint8), (starts, np.int64), (ends, np.int64))
+    )
+    good = len(starts) == len(ends) and (starts >= 0).all() and (starts <= ends).all()
+    need(good and (ends <= len(data)).all(), "lines leave the bytes they are of", error=DataError)
+    _, offsets = _checked(np.zeros(len(starts), np.uint8), offsets)
+    return choose()[0].join_lines(data, starts, ends, offsets)
 
 
 def _checked(data: np.ndarray, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -146,6 +146,16 @@ def line_marks(data, offsets):
     return _columns(rows, np.int32, np.int32, np.int32, np.uint8, np.int64, np.int64)
 
 
+def join_lines(data, starts, ends, offsets):
+    plain, spans = data.tobytes(), list(zip(starts.tolist(), ends.tolist(), strict=True))
+    texts = [
+        b"\n".join(plain[start:end] for start, end in spans[first:last])
+        for first, last in zip(offsets[:-1].tolist(), offsets[1:].tolist(), strict=True)
+    ]
+    joined = np.frombuffer(b"".join(texts), np.uint8)
+    return joined, np.cumsum([0, *map(len, texts)], dtype=np.int64)
+
+
 def _line_mark(d: Document, left: int, right: int) -> tuple:
     kinds, text = d.kinds[left:right], d.text[left:right]
     pieces = [len(piece) for piece in kinds.split(" ") if piece]
@@ -161,9 +171,10 @@ def _sentences(kinds: str) -> int:
     return sum(bool(re.search("[LHD]", piece)) for piece in SENTENCE_END.split(kinds))
 
 
-def counters(data, offsets, stop_words, short_line):
-    """(documents, names) int64, the names being puna.kernels.text.COUNTERS."""
-    rows = [_counts(d, set(stop_words.tolist()), short_line) for d in documents(data, offsets)]
+def counters(data, offsets, stop_words, short_line, repeats):
+    """(documents, names) int64, the names being text.COUNTERS; zeros under REPEATS if not asked for."""
+    stops = set(stop_words.tolist())
+    rows = [_counts(d, stops, short_line) + _repeats(d, repeats) for d in documents(data, offsets)]
     return np.array(rows, np.int64).reshape(len(offsets) - 1, 30)
 
 
@@ -174,18 +185,22 @@ def _counts(d: Document, stop_words: set[int], short_line: int) -> list[int]:
     counts += [_symbols(d), d.text.count("#"), d.text.count("...") + d.text.count("…")]
     counts.append(len({hash_of(word) for word in found} & stop_words))
     counts.append(sum(_sentences(line) for line in d.kinds.split("\n")))
-    counts += _line_counts(d, short_line)
-    counts += [_most_frequent(found, n) for n in (2, 3, 4)]
-    return counts + [_repeated(found, n) for n in (5, 6, 7, 8, 9, 10)]
+    return counts + _line_counts(d, short_line)
+
+
+def _repeats(d: Document, wanted: bool) -> list[int]:
+    found = [d.folded[a:b] for a, b in d.words] if wanted else []
+    top = [_most_frequent(found, n) for n in (2, 3, 4)]
+    return top + [_repeated(found, n) for n in (5, 6, 7, 8, 9, 10)]
 
 
 def _symbols(d: Document) -> int:
-    """Runs of one and the same symbol outside words."""
-    outside = list(d.kinds)
+    """Runs of one and the same symbol, but for a lone one between two words: 3,000 well-known U.S."""
+    inside = [*d.kinds, " "]
     for a, b in d.words:
-        outside[a:b] = " " * (b - a)
-    at = [i for i, kind in enumerate(outside) if kind in "STWC'"]
-    return sum(i == 0 or d.text[i] != d.text[i - 1] for i in at)
+        inside[a:b] = "w" * (b - a)
+    at = [i for i, kind in enumerate(inside) if kind in "STWC'" and not (i and d.text[i] == d.text[i - 1])]
+    return sum(not (i and inside[i - 1] == inside[i + 1] == "w") for i in at)
 
 
 def _line_counts(d: Document, short_line: int) -> list[int]:

@@ -23,11 +23,11 @@ def hold(data, offsets):
         same(getattr(native, kernel)(data, offsets), getattr(text_reference, kernel)(data, offsets))
     for n in (1, 3, 13):
         same(native.ngrams(data, offsets, n), text_reference.ngrams(data, offsets, n))
-    for short in (2, 30):
-        same(
-            native.counters(data, offsets, stops, short).T,
-            text_reference.counters(data, offsets, stops, short).T,
-        )
+    for short, repeats in ((2, True), (30, False)):
+        arguments = data, offsets, stops, short, repeats
+        same(native.counters(*arguments).T, text_reference.counters(*arguments).T)
+    starts, ends, places = native.line_marks(data, offsets)[-3:]
+    same(native.join_lines(data, starts, ends, places), text_reference.join_lines(data, starts, ends, places))
     for count, n in ((112, 5), (3, 1), (17, 2)):
         random = text.permutations(count, seed=n)
         same([native.minhash(data, offsets, *random, n)], [text_reference.minhash(data, offsets, *random, n)])

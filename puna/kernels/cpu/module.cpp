@@ -63,10 +63,19 @@ NB_MODULE(_native, module) {
                           give(std::move(found.sentences)), give(std::move(found.marks)),
                           give(std::move(found.starts)), give(std::move(found.ends)), give(std::move(found.offsets)));
   });
-  module.def("counters", [](In<uint8_t> data, In<int64_t> offsets, In<uint64_t> stop_words, int64_t short_line) {
+  module.def("counters", [](In<uint8_t> data, In<int64_t> offsets, In<uint64_t> stop_words, int64_t short_line,
+                            bool repeats) {
     std::vector<uint64_t> stops(stop_words.data(), stop_words.data() + stop_words.size());
-    auto counts = without_gil([&] { return puna::counters(column(data, offsets), stops, short_line); });
+    auto counts = without_gil([&] { return puna::counters(column(data, offsets), stops, short_line, repeats); });
     return give(std::move(counts), {offsets.size() - 1, size_t{puna::COUNTERS}});
+  });
+  module.def("join_lines", [](In<uint8_t> data, In<int64_t> starts, In<int64_t> ends, In<int64_t> offsets) {
+    std::vector<int64_t> places;
+    const auto rows = static_cast<int64_t>(offsets.size()) - 1;
+    auto joined = without_gil([&] {
+      return puna::join_lines(data.data(), {starts.data(), ends.data()}, offsets.data(), rows, places);
+    });
+    return nb::make_tuple(give(std::move(joined)), give(std::move(places)));
   });
   module.def(
       "minhash",

@@ -44,13 +44,13 @@ class Counter {
     for (uint64_t stop : listed) stop_words.count(stop);
   }
 
-  void count(Text &text, int64_t *out) {
+  void count(Text &text, int64_t *out, bool repeats) {
     std::fill(out, out + COUNTERS, 0);
     out[0] = text.size();
     count_words(text, out);
     count_lines(text, out);
+    if (!repeats) return;
     runs.read(text.words);
-    bool repeats = true;
     for (int64_t n = 2; n <= 4; n++) out[19 + n] = runs.most_frequent(n, seen, repeats);
     for (int64_t n = 5; n <= 10 && repeats; n++) {
       out[19 + n] = runs.repeated(n, seen);
@@ -68,7 +68,9 @@ class Counter {
     int64_t dots = 0;
     text.find_words([&](int64_t i) {
       uint32_t code = text.code(i);
-      out[4] += text.is(i, OUTSIDE) && !(i && text.code(i - 1) == code);
+      const bool after_word = !text.words.empty() && text.words.back().behind == i;
+      const bool joins = after_word && i + 1 < text.size() && text.is(i + 1, BEGINS | ALONE);
+      out[4] += text.is(i, OUTSIDE) && !joins && !(i && text.code(i - 1) == code);
       out[5] += code == '#';
       dots = code != '.' ? 0 : i && text.code(i - 1) == '.' ? dots + 1 : 1;
       out[6] += (dots && dots % 3 == 0) || code == 0x2026;
@@ -237,12 +239,27 @@ MarkColumns line_marks(Column texts) {
   return found;
 }
 
-std::vector<int64_t> counters(Column texts, const std::vector<uint64_t> &stop_words, int64_t short_line) {
+std::vector<int64_t> counters(Column texts, const std::vector<uint64_t> &stop_words, int64_t short_line,
+                              bool repeats) {
   std::vector<int64_t> counts(texts.rows * COUNTERS);
   Counter counter(stop_words, short_line);
   int64_t *out = counts.data();
-  each_text(texts, [&](Text &text, int64_t) { counter.count(text, out), out += COUNTERS; });
+  each_text(texts, [&](Text &text, int64_t) { counter.count(text, out, repeats), out += COUNTERS; });
   return counts;
+}
+
+std::vector<uint8_t> join_lines(const uint8_t *data, Spans lines, const int64_t *offsets, int64_t rows,
+                                std::vector<int64_t> &places) {
+  std::vector<uint8_t> joined;
+  places.assign(1, 0);
+  for (int64_t row = 0; row < rows; row++) {
+    for (int64_t i = offsets[row]; i < offsets[row + 1]; i++) {
+      if (i > offsets[row]) joined.push_back('\n');
+      joined.insert(joined.end(), data + lines.starts[i], data + lines.ends[i]);
+    }
+    places.push_back(static_cast<int64_t>(joined.size()));
+  }
+  return joined;
 }
 
 }  // namespace puna
