@@ -227,10 +227,10 @@ def _again(parts: list[str]) -> list[int]:
 
 
 def _most_frequent(found: list[str], n: int) -> int:
-    """Characters, spaces counted, of all places of the most frequent n-gram (of the longest such)."""
+    """Characters, spaces counted, of all places of the most frequent n-gram (of the first such)."""
     seen = Counter(tuple(found[i : i + n]) for i in range(len(found) - n + 1))
-    sizes = [(count, count * (sum(map(len, words)) + n - 1)) for words, count in seen.items()]
-    return max(sizes, default=(0, 0))[1]
+    words, count = max(seen.items(), key=lambda item: item[1], default=((), 0))
+    return count * (sum(map(len, words)) + n - 1)
 
 
 def _repeated(found: list[str], n: int) -> int:

@@ -2,8 +2,8 @@
 
 Of Raffel and others, "Exploring the Limits of Transfer Learning with a Unified Text-to-Text Transformer"
 (2020), section 2.2, and of the program that made C4, which also drops lines with endless words or words of
-consent to cookies, and marks of citations. C4Lines rewrites `text`, so it is an annotation, and keeps count of
-what the gate C4 then asks for. C4's list of dirty words is a filter of its own.
+consent to cookies, and marks of citations. C4Lines rewrites `text`, so it is an annotation, and counts
+what the gate C4 asks for. C4's list of dirty words is a filter of its own.
 """
 
 import numpy as np

@@ -21,7 +21,11 @@ class Seen {
     return ++entries_[at].count;
   }
 
-  bool has(uint64_t hash) const { return entries_[place(hash)].stamp == stamp_; }
+  // How often it has come.
+  uint32_t times(uint64_t hash) const {
+    const Entry &entry = entries_[place(hash)];
+    return entry.stamp == stamp_ ? entry.count : 0;
+  }
 
  private:
   struct Entry {
@@ -63,17 +67,16 @@ class Runs {
   uint64_t hash(int64_t i, int64_t n, uint64_t power) const { return mix(sums_[i + n] - sums_[i] * power); }
   int64_t characters(int64_t i, int64_t n) const { return sizes_[i + n] - sizes_[i]; }
 
-  // Characters of all places of the most frequent n-gram; `repeats` says whether any comes twice.
+  // Characters of all places of the most frequent n-gram, the first such; `repeats` says whether any comes twice.
   int64_t most_frequent(int64_t n, Seen &seen, bool &repeats) const {
     const uint64_t factor = power(n);
-    int64_t most = 0, longest = 0;
+    if (count < n) return repeats = false;
+    int64_t most = 1, first = 0;
     if (repeats) seen.begin(count);
-    for (int64_t i = 0; i + n <= count; i++) {
-      int64_t times = repeats ? seen.count(hash(i, n, factor)) : 1, size = characters(i, n) + n - 1;
-      if (times > most || (times == most && size > longest)) most = times, longest = size;
-    }
+    for (int64_t i = 0; repeats && i + n <= count; i++) most = std::max<int64_t>(most, seen.count(hash(i, n, factor)));
+    while (most > 1 && seen.times(hash(first, n, factor)) < most) first++;
     repeats = most > 1;
-    return most * longest;
+    return most * (characters(first, n) + n - 1);
   }
 
   // Characters of n-grams that were there before, going on behind each one found.

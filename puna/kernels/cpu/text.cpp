@@ -80,7 +80,7 @@ class Counter {
     for (const Word &word : text.words) {
       out[2] += word.behind - word.first;
       out[3] += word.alphabetic;
-      out[7] += stop_words.has(word.hash) && seen.count(word.hash) == 1;
+      out[7] += stop_words.times(word.hash) && seen.count(word.hash) == 1;
     }
   }
 
