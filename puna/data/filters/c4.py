@@ -36,8 +36,8 @@ class C4Lines(Annotation):
 
     def __call__(self, table: pa.Table) -> pa.Table:
         if self.citations:
-            column = pc.replace_substring_regex(table["text"], pattern=CITATION, replacement="")
-            table = table.set_column(table.schema.get_field_index("text"), "text", column)
+            uncited = pc.replace_substring_regex(table["text"], pattern=CITATION, replacement="")
+            table = _with_columns(table, {"text": uncited})
         data, offsets = text_buffers(table)
         lines = text.line_marks(data, offsets)
         kept = (lines.pieces >= self.least_words) & (lines.longest <= self.most_word_characters)
