@@ -84,13 +84,22 @@ class Removal(Stage):
         raise NotImplementedError
 
 
+class Edit(Stage):
+    """Rewrites texts for what other documents say. The last round's results go to their column `shard`."""
+
+    def rounds(self) -> tuple[Round, ...]:
+        raise NotImplementedError
+
+    def apply(self, table: pa.Table, side: pa.Table) -> pa.Table:
+        """The rows of a shard with what the last round said of it taken out of `text`; none is left out."""
+        raise NotImplementedError
+
+
 DECISIONS = pa.schema(
     [
         pa.field("shard", pa.uint32(), nullable=False),  # where the document is
         pa.field("id", pa.binary(16), nullable=False),
-        pa.field(
-            "code", pa.int16(), nullable=False
-        ),  # index of the reason, or KEEP: a note only
+        pa.field("code", pa.int16(), nullable=False),  # index of the reason, or KEEP: a note only
         pa.field("value", pa.float32(), nullable=False),
         pa.field("sibling", pa.binary(16), nullable=False),  # the document kept in its place
     ]

@@ -17,6 +17,7 @@ from puna.data.dedup.earlier import with_earlier
 from puna.data.dedup.minhash import UNSIGNED, MinHash, band_keys, signatures
 from puna.data.dedup.order import EARLIER, begins, best_first, binary16, crowded, id_key, standing
 from puna.data.dedup.settle import choose, count, end_at_kept, end_at_member, settle, start
+from puna.data.dedup.shingles import with_texts
 from puna.data.dedup.verify import Rules, verified
 from puna.data.document import make_id, text_buffers
 from puna.data.stage import Removal, Round
@@ -69,8 +70,7 @@ class NearCopies(Removal):
         longest = pc.max(pc.binary_length(table["text"])).as_py() or 0
         if longest <= self.longest:
             return table
-        at = table.column_names.index("text")
-        return table.set_column(at, "text", pc.utf8_slice_codeunits(table["text"], 0, self.longest))
+        return with_texts(table, pc.utf8_slice_codeunits(table["text"], 0, self.longest))
 
     def _scope(self, table: pa.Table) -> np.ndarray:
         """(rows,) uint64: what keeps documents apart that are not to be compared."""

@@ -8,6 +8,7 @@ of the bytes modulo 2^64, well mixed: differences of prefix sums, so all words o
 from collections.abc import Iterator
 
 import numpy as np
+import pyarrow as pa
 
 from puna.data.dedup.order import mix
 
@@ -61,13 +62,15 @@ def _letters(data: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return letter, opens
 
 
-def span_hashes(data: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
-    """(spans,) uint64: the hash of data[start:end] of each; capital ASCII letters count as small ones."""
+def span_hashes(data: np.ndarray, starts: np.ndarray, ends: np.ndarray, cased: bool = False) -> np.ndarray:
+    """(spans,) uint64: the hash of data[start:end] of each; unless `cased`, A is a (in ASCII)."""
     powers = np.full(len(data) + 1, _BASE, np.uint64)
     powers[0] = 1
     np.multiply.accumulate(powers, out=powers)
     sums = np.zeros(len(data) + 1, np.uint64)
-    np.cumsum((_LOWER[data].astype(np.uint64) + np.uint64(1)) * powers[:-1], out=sums[1:])
+    np.cumsum(
+        ((data if cased else _LOWER[data]).astype(np.uint64) + np.uint64(1)) * powers[:-1], out=sums[1:]
+    )
     home = np.uint64(pow(int(_BASE), -len(data), 2**64))  # a span hashes alike wherever it stands
     return mix((sums[ends] - sums[starts]) * powers[len(data) - starts] * home)
 
@@ -81,3 +84,20 @@ def runs(hashes: np.ndarray, rows: np.ndarray, size: int) -> tuple[np.ndarray, n
         x += hashes[i : count + i]
     inside = rows[:count] == rows[size - 1 : count + size - 1]
     return mix(x[inside]), np.flatnonzero(inside)
+
+
+def cut_out(data: np.ndarray, offsets: np.ndarray, starts: np.ndarray, stops: np.ndarray) -> list[str]:
+    """The texts of the rows without the bytes of the spans, which are sorted and do not overlap."""
+    turns = np.zeros(len(data) + 1, np.int8)
+    turns[starts] += 1
+    turns[stops] -= 1
+    kept = np.cumsum(turns[:-1]) == 0
+    ends = np.append(0, np.cumsum(kept))[offsets]
+    left = data[kept].tobytes()
+    return [left[a:b].decode() for a, b in zip(ends[:-1], ends[1:], strict=True)]
+
+
+def with_texts(table: pa.Table, texts: pa.ChunkedArray | pa.Array) -> pa.Table:
+    """The rows with these texts in place of theirs."""
+    at = table.schema.get_field_index("text")
+    return table.set_column(at, table.schema.field(at), texts)

@@ -16,6 +16,7 @@ from puna.data.stage import Removal, Round
 
 # The five parts of RFC 3986, appendix B; it matches any text and never backtracks far.
 _PARTS = re.compile(r"(?:([^:/?#]+):)?(?://([^/?#]*))?([^?#]*)(?:\?([^#]*))?(?:#.*)?", re.S)
+_PORT = re.compile(r":(\d*)\Z", re.A)
 _ESCAPE = re.compile(r"%([0-9A-Fa-f]{2})")
 _UNRESERVED = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
 _PORTS = {"http": "80", "https": "443", "ftp": "21"}
@@ -60,31 +61,36 @@ class SameAddress(Removal):
 
     def emit(self, table: pa.Table, shard: int, side: pa.Table | None = None) -> pa.Table:
         """Each document that has an address, under the hash of its canonical form."""
-        names = re.compile(
-            "|".join(re.escape(n.removesuffix("*")) + ".*" * n.endswith("*") for n in self.tracking)
-        )
-        table = table.filter(pa.array([bool(url.strip()) for url in table["url"].to_pylist()], pa.bool_()))
+        names = self.names()
         forms = [canonical(url, names, self.one_scheme) for url in table["url"].to_pylist()]
-        digests = binary16([hashlib.blake2b(f.encode(), digest_size=16).digest() for f in forms])
+        table = table.filter(pa.array([bool(form) for form in forms], pa.bool_()))
+        digests = binary16([hashlib.blake2b(f.encode(), digest_size=16).digest() for f in forms if f])
         key, rest = halves(digests).T
         columns = standing(table, shard)
         columns["length"] = pa.array(np.zeros(len(table), np.int64))  # the date decides, then the id
         return pa.table({"key": key, "rest": rest, **columns})
+
+    def names(self) -> re.Pattern[str]:
+        """What matches the name of a tracking parameter."""
+        either = [re.escape(name.removesuffix("*")) + ".*" * name.endswith("*") for name in self.tracking]
+        return re.compile("|".join(either), re.S)
 
     def reduce(self, rows: pa.Table) -> pa.Table:
         return one_survivor(with_earlier(rows, self.earlier, "urls", self.rebase))
 
 
 def canonical(url: str, tracking: re.Pattern[str], one_scheme: bool = True) -> str:
-    """The form of an address in which two that name the same page are equal."""
+    """The form of an address in which two that name the same page are equal; "" if it is none."""
     match = _PARTS.fullmatch(url.strip())
     assert match, "the five parts are all optional"
     scheme, authority, path, query = (part or "" for part in match.groups())
     scheme = scheme.lower()
+    if scheme not in _PORTS or not authority:
+        return ""  # a path of a file, a mistake
     user, _, host = authority.rpartition("@")
-    host, _, port = host.lower().partition(":") if not host.startswith("[") else (host.lower(), "", "")
-    port = "" if port in ("", _PORTS.get(scheme)) else f":{port}"
-    place = f"{user}@" * bool(user) + host.rstrip(".") + port
+    match = _PORT.search(host)
+    host = host.removesuffix(match[0]) if match and match[1] in ("", _PORTS.get(scheme)) else host
+    place = f"{user}@" * bool(user) + host.lower().rstrip(".")
     kept = [
         part for part in query.split("&") if part and not tracking.fullmatch(part.partition("=")[0].lower())
     ]
