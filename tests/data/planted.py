@@ -1,7 +1,5 @@
 """Documents with planted copies whose Jaccard index is known: random words, some of them replaced."""
 
-import numpy as np
-
 from puna.data.document import documents, make_id
 
 

@@ -1,5 +1,7 @@
 """Rounds run in memory exactly as `puna.data.stage.Round` specifies them: what the engine does without files."""
 
+from itertools import pairwise
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -24,7 +26,7 @@ def run(stage, shards, partitions=4):
         rows, keys = rows.take(pa.array(np.argsort(keys, kind="stable"))), np.sort(keys, kind="stable")
         ends = np.searchsorted(keys.astype(np.float64) / 2.0**64, np.arange(partitions + 1) / partitions)
         ends[-1] = len(keys)
-        shares = [rows.slice(a, b - a) for a, b in zip(ends[:-1], ends[1:], strict=True)]
+        shares = [rows.slice(a, b - a) for a, b in pairwise(ends)]
         results[step.name] = [step.reduce(share) for share in shares]
     return pa.concat_tables(results[step.name]), results
 

@@ -18,7 +18,7 @@ class SameText(Removal):
     reasons = ("dedup.exact.copy",)
     normalise: bool = True  # NFC, and any run of blanks counts as one; else byte for byte
     priority: str = ""  # a column; of equal texts the highest value stays
-    earlier: str = ""  # the index folder of an earlier run
+    earlier: tuple[str, ...] = ()  # the index folders of earlier runs
     rebase: bool = False  # also an earlier run's document gives way to a better one
 
     def rounds(self) -> tuple[Round, ...]:

@@ -1,4 +1,4 @@
-"""Near copies: candidates by MinHash-LSH, and none goes that was not compared with the document kept for it.
+"""Near copies: found by MinHash-LSH; none goes that was not compared with the document kept for it.
 
 bands    Documents that agree in a band meet. The best of them by the total order, and up to `representatives`,
          are asked to stand for the others; of a very large group only the best (a template, not a page).
@@ -40,7 +40,7 @@ class NearCopies(Removal):
     priority: str = ""  # a column; the highest value stays
     within: str = ""  # a column such as lang: only documents of one value are compared
     settle_rounds: int = Field(6, ge=2)  # the longest chain of copies of copies that is followed to its end
-    earlier: str = ""  # the index folder of an earlier run
+    earlier: tuple[str, ...] = ()  # the index folders of earlier runs
     rebase: bool = False  # also what an earlier run kept takes part in the total order
 
     def rounds(self) -> tuple[Round, ...]:
@@ -58,12 +58,17 @@ class NearCopies(Removal):
 
     def emit(self, table: pa.Table, shard: int, side: pa.Table | None = None) -> pa.Table:
         """Every document that is long enough, once for each band."""
-        signed = signatures(*text_buffers(self.cut(table)), self.minhash)
-        long_enough = np.flatnonzero((signed != UNSIGNED).any(axis=1))
-        keys = band_keys(signed[long_enough], self.minhash) ^ self._scope(table)[long_enough, None]
-        each = np.repeat(long_enough, self.minhash.bands)
+        signed, long_enough = self.signed(table)
+        rows = np.flatnonzero(long_enough)
+        keys = band_keys(signed[rows], self.minhash) ^ self._scope(table)[rows, None]
+        each = np.repeat(rows, self.minhash.bands)
         columns = pa.table(standing(table, shard, self.priority)).take(pa.array(each))
         return columns.add_column(0, "key", pa.array(keys.ravel()))
+
+    def signed(self, table: pa.Table) -> tuple[np.ndarray, np.ndarray]:
+        """(signature of each document, has it words enough for one?)."""
+        made = signatures(*text_buffers(self.cut(table)), self.minhash)  # (N, H)
+        return made, (made != UNSIGNED).any(axis=1)
 
     def cut(self, table: pa.Table) -> pa.Table:
         """The table with no text longer than is looked at."""
@@ -87,9 +92,7 @@ class NearCopies(Removal):
 
     def meet(self, rows: pa.Table) -> pa.Table:
         """Pairs of a document and a better one: the first few of a group stand for the rest."""
-        rows = with_earlier(
-            crowded(rows, "key") if not self.earlier else rows, self.earlier, "bands", self.rebase
-        )
+        rows = with_earlier(rows, self.earlier, "bands", self.rebase)
         rows = best_first(crowded(rows, "key"), "key")
         new = begins(rows, "key")
         group, firsts = np.cumsum(new) - 1, np.flatnonzero(new)

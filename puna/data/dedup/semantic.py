@@ -4,6 +4,8 @@ A sample of the whole gives the centres (k-means on the unit sphere); each docum
 within a cluster a document goes if a better one that stays lies closer than `alike` [SemDeDup, 2023].
 """
 
+from itertools import pairwise
+
 import numpy as np
 import pyarrow as pa
 from pydantic import Field
@@ -63,7 +65,7 @@ class SameMeaning(Removal):
     def compare(self, rows: pa.Table) -> pa.Table:
         rows = best_first(rows, "key")
         cuts = np.append(np.flatnonzero(begins(rows, "key")), len(rows))
-        clusters = (rows.slice(a, min(b - a, self.largest)) for a, b in zip(cuts[:-1], cuts[1:], strict=True))
+        clusters = (rows.slice(a, min(b - a, self.largest)) for a, b in pairwise(cuts))
         return pa.concat_tables([DECISIONS.empty_table(), *map(self._within, clusters)])
 
     def _within(self, rows: pa.Table) -> pa.Table:

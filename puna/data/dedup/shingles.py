@@ -7,6 +7,8 @@ of the bytes modulo 2^64, well mixed: differences of prefix sums, so all words o
 
 from collections.abc import Iterator
 
+from itertools import pairwise
+
 import numpy as np
 import pyarrow as pa
 
@@ -94,7 +96,7 @@ def cut_out(data: np.ndarray, offsets: np.ndarray, starts: np.ndarray, stops: np
     kept = np.cumsum(turns[:-1]) == 0
     ends = np.append(0, np.cumsum(kept))[offsets]
     left = data[kept].tobytes()
-    return [left[a:b].decode() for a, b in zip(ends[:-1], ends[1:], strict=True)]
+    return [left[a:b].decode() for a, b in pairwise(ends)]
 
 
 def with_texts(table: pa.Table, texts: pa.ChunkedArray | pa.Array) -> pa.Table:

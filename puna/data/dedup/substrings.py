@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from pydantic import Field
 
 from puna.data.dedup.order import begins, best_first, crowded, mix, standing
-from puna.data.dedup.shingles import blocks, cut_out, runs, span_hashes, words, with_texts
+from puna.data.dedup.shingles import blocks, cut_out, runs, span_hashes, with_texts, words
 from puna.data.document import text_buffers
 from puna.data.stage import Edit, Round
 

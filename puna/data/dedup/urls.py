@@ -16,7 +16,7 @@ from puna.data.stage import Removal, Round
 
 # The five parts of RFC 3986, appendix B; it matches any text and never backtracks far.
 _PARTS = re.compile(r"(?:([^:/?#]+):)?(?://([^/?#]*))?([^?#]*)(?:\?([^#]*))?(?:#.*)?", re.S)
-_PORT = re.compile(r":(\d*)\Z", re.A)
+_PORT = re.compile(r"(?<=[^:\[]):(\d*)\Z", re.A)
 _ESCAPE = re.compile(r"%([0-9A-Fa-f]{2})")
 _UNRESERVED = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
 _PORTS = {"http": "80", "https": "443", "ftp": "21"}
@@ -53,7 +53,7 @@ class SameAddress(Removal):
     reasons = ("dedup.url.older",)
     tracking: tuple[str, ...] = TRACKING  # names of parameters; a last * stands for any ending
     one_scheme: bool = True  # http and https name the same page
-    earlier: str = ""  # the index folder of an earlier run
+    earlier: tuple[str, ...] = ()  # the index folders of earlier runs
     rebase: bool = False  # also an earlier run's visit gives way to a later one
 
     def rounds(self) -> tuple[Round, ...]:

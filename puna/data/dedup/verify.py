@@ -1,7 +1,7 @@
 """Is this really a copy of that? Two documents that met by chance of their hashes are compared in full.
 
-First the signatures, because that is cheap; then the true sets of word runs: the document goes if what it says
-stands in the kept one (containment), or if the two are alike as wholes (Jaccard index).
+First the signatures, because that is cheap; then the true sets of word runs: the document goes if what it
+says stands in the kept one (containment), or if the two are alike as wholes (Jaccard index).
 """
 
 import numpy as np
@@ -33,7 +33,8 @@ class _Sets:
 
     def __init__(self, texts: pa.Table, sizes: tuple[int, int]):
         self.data, self.offsets = text_buffers(texts)
-        self.sizes, self.made, self.held = sizes, {}, 0
+        self.sizes, self.held = sizes, 0
+        self.made: dict[int, tuple[np.ndarray, np.ndarray]] = {}
 
     def __getitem__(self, row: int) -> tuple[np.ndarray, np.ndarray]:
         if row not in self.made:
@@ -50,7 +51,9 @@ class _Sets:
         return short, long
 
 
-def verified(pairs: pa.Table, table: pa.Table, minhash: MinHash, rules: Rules, earlier: str) -> pa.Table:
+def verified(
+    pairs: pa.Table, table: pa.Table, minhash: MinHash, rules: Rules, earlier: tuple[str, ...]
+) -> pa.Table:
     """The pairs that hold, with the score that they hold by; `pairs` brings the texts of the heads."""
     pairs = pairs.sort_by([("head", "ascending"), ("member", "ascending")])
     mine, member = _texts(table, pairs["member"])
@@ -68,12 +71,12 @@ def verified(pairs: pa.Table, table: pa.Table, minhash: MinHash, rules: Rules, e
     )
 
 
-def _heads(pairs: pa.Table, earlier: str) -> pa.Table:
+def _heads(pairs: pa.Table, earlier: tuple[str, ...]) -> pa.Table:
     """The text of each head: it came with one of its pairs, or lies in the index of the earlier run."""
     came = pairs.filter(pc.is_valid(pairs["text"])).select(["head", "text"]).rename_columns(["id", "text"])
-    old = pc.unique(pairs.filter(pc.equal(pairs["head_shard"], EARLIER))["head"])
-    found = find(earlier, "texts", np.sort(id_key(old))) if len(old) else None
-    return came if found is None else pa.concat_tables([came, found.select(["id", "text"])])
+    keys = np.unique(id_key(pairs.filter(pc.equal(pairs["head_shard"], EARLIER))["head"]))
+    found = [find(folder, "texts", keys) for folder in earlier if len(keys)]
+    return pa.concat_tables([came, *(old.select(["id", "text"]) for old in found if old is not None)])
 
 
 def _texts(table: pa.Table, ids: pa.ChunkedArray) -> tuple[pa.Table, np.ndarray]:
