@@ -1,7 +1,7 @@
 """Near copies: found by MinHash-LSH; none goes that was not compared with the document kept for it.
 
-bands    Documents that agree in a band meet. The best of them by the total order, and up to `representatives`,
-         are asked to stand for the others; of a very large group only the best (a template, not a page).
+bands    Documents that agree in a band meet. The best of them by the total order, up to `representatives`,
+         are to stand for the others; of a very large group only the best one (a template, not a page).
 pairs    The same pair met in several bands becomes one.
 texts    The text of each representative goes to the shards that hold candidates for it.
 settle   Each pair is verified there: signatures, then the true sets of word runs. What is left are edges from

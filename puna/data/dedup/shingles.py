@@ -6,7 +6,6 @@ of the bytes modulo 2^64, well mixed: differences of prefix sums, so all words o
 """
 
 from collections.abc import Iterator
-
 from itertools import pairwise
 
 import numpy as np
