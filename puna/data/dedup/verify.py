@@ -1,7 +1,8 @@
 """Is this really a copy of that? Two documents that met by chance of their hashes are compared in full.
 
 First the signatures, because that is cheap; then the true sets of word runs: the document goes if what it
-says stands in the kept one (containment), or if the two are alike as wholes (Jaccard index).
+says stands in the kept one (containment), or if the two are alike as wholes (Jaccard index); and never if more
+than a few sentences would be lost with it, however long it is.
 """
 
 import numpy as np
@@ -24,7 +25,8 @@ class Rules(Settings):
 
     agreement: float = Field(0.75, ge=0, le=1)  # share of equal hashes; estimates the Jaccard index
     contained: float = Field(0.95, ge=0, le=1)  # share of its own runs that the kept document has too
-    alike: float = Field(0.85, ge=0, le=1)  # Jaccard index of the runs that signatures are made of
+    alike: float = Field(0.90, ge=0, le=1)  # or: Jaccard index of the runs that signatures are made of
+    lost: int = Field(64, ge=0)  # of its own runs that go with it, at most: 5% of a book is a chapter
     words: int = Field(3, ge=1)  # in a run that is to be contained
 
 
@@ -89,7 +91,10 @@ def _texts(table: pa.Table, ids: pa.ChunkedArray) -> tuple[pa.Table, np.ndarray]
 
 def _score(member: tuple[np.ndarray, np.ndarray], kept: tuple[np.ndarray, np.ndarray], rules: Rules) -> float:
     """The larger of containment and Jaccard index if either is enough, else 0."""
-    contained = _common(member[0], kept[0]) / max(len(member[0]), 1)
+    said = _common(member[0], kept[0])
+    if len(member[0]) - said > rules.lost:
+        return 0.0
+    contained = said / max(len(member[0]), 1)
     both = _common(member[1], kept[1])
     alike = both / max(len(member[1]) + len(kept[1]) - both, 1)
     return max(contained, alike) if contained >= rules.contained or alike >= rules.alike else 0.0
