@@ -1,5 +1,7 @@
 """A later run knows what earlier ones kept: nothing comes twice, and nobody goes unverified."""
 
+import pickle
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -7,7 +9,10 @@ import pytest
 from puna.data.dedup.earlier import save
 from puna.data.dedup.exact import SameText
 from puna.data.dedup.index import Index
+from puna.data.dedup.lines import FrequentLines
 from puna.data.dedup.near import NearCopies
+from puna.data.dedup.semantic import SameMeaning
+from puna.data.dedup.substrings import SharedPassages
 from puna.data.dedup.urls import SameAddress
 from puna.data.document import make_id
 from puna.errors import DataError
@@ -95,8 +100,31 @@ def test_a_folder_that_is_no_index_is_told(tmp_path):
 
 
 def test_rounds_can_be_sent_to_other_processes(tmp_path):
-    import pickle
-
-    for stage in (NearCopies(earlier=("x",)), SameText(), SameAddress(), Index()):
+    stages = (
+        NearCopies(earlier=("x",)),
+        SameText(),
+        SameAddress(),
+        SameMeaning(),
+        FrequentLines(),
+        SharedPassages(),
+        Index(),
+    )
+    for stage in stages:
         for step in stage.rounds():
             assert pickle.loads(pickle.dumps(step)).name == step.name
+
+
+def test_a_fingerprint_tells_indexes_apart_by_what_they_hold(tmp_path):
+    def fingerprint(texts):
+        for kind, parts in run(Index(), [table(texts)], 1)[1].items():
+            save(tmp_path, kind, 0, parts[0])
+        return SameText(earlier=(str(tmp_path),)).fingerprint()
+
+    one, other = fingerprint(["one"]), fingerprint(["two"])
+    assert one != other and fingerprint(["one"]) == one
+    assert SameText().fingerprint() not in (one, other)
+
+
+def test_the_columns_that_settings_name_are_read():
+    assert set(NearCopies(priority="q", within="lang").reads) == {"id", "date", "text", "q", "lang"}
+    assert set(SameText(priority="q").reads) - set(SameText().reads) == {"q"}

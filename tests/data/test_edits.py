@@ -113,6 +113,17 @@ def test_only_passages_of_the_given_length_are_cut():
     assert texts(edited(SharedPassages(fewest=120), [rows])) != texts([rows])
 
 
+@pytest.mark.parametrize(
+    "stage", [FrequentLines(most=1, longest=1000), SharedPassages(longest=1000)], ids=lambda s: s.name
+)
+def test_a_document_longer_than_the_limit_is_left_alone_and_makes_no_other_lose(stage):
+    rng = np.random.default_rng(10)
+    line = " ".join(random_words(rng, 80))
+    long = "\n".join([line, *(" ".join(random_words(rng, 50)) for _ in range(10))])
+    rows = table([long, line, "own"])
+    assert texts(edited(stage, [rows])) == texts([rows])
+
+
 @pytest.mark.parametrize("stage", [FrequentLines(), SharedPassages()], ids=lambda stage: stage.name)
 def test_no_documents_are_no_trouble(stage):
     assert edited(stage, [table([])])[0].num_rows == 0

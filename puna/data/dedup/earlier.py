@@ -6,21 +6,43 @@ it. It is memory-mapped and searched, never read whole: a reduce looks up its ow
 its candidates. What an earlier run kept wins, or with `rebase` stands in the total order like any other.
 """
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
 from puna.data.dedup.order import EARLIER
+from puna.data.stage import Removal
 from puna.errors import DataError, need
+
+
+class Crawl(Removal):
+    """The settings of a removal that knows what earlier runs kept."""
+
+    earlier: tuple[str, ...] = ()  # the index folders of earlier runs
+    rebase: bool = False  # what earlier runs kept takes part in the total order, and may lose
+
+    def fingerprint(self) -> str:
+        """Of the settings, and of what the indexes hold."""
+        said = [super().fingerprint().encode()]
+        for path in sorted(path for folder in self.earlier for path in Path(folder).glob("*/*.arrow")):
+            said.append((_open(path).schema.metadata or {}).get(b"content", b""))
+        return hashlib.sha256(b"".join(said)).hexdigest() if self.earlier else super().fingerprint()
 
 
 def save(folder: Path, kind: str, partition: int, rows: pa.Table) -> None:
     """Write one partition of an index; `rows` are sorted by `key`."""
     path = folder / kind / f"{partition:05d}.arrow"
     path.parent.mkdir(parents=True, exist_ok=True)
-    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, rows.schema) as writer:
-        writer.write_table(rows.combine_chunks())
+    rows = rows.combine_chunks()
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, rows.schema) as writer:
+        writer.write_table(rows)
+    content = hashlib.sha256(sink.getvalue()).hexdigest()
+    rows = rows.replace_schema_metadata({"content": content})
+    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, rows.schema) as writer:
+        writer.write_table(rows)
 
 
 def find(folder: str, kind: str, keys: np.ndarray) -> pa.Table | None:

@@ -5,21 +5,22 @@ import unicodedata
 
 import pyarrow as pa
 
-from puna.data.dedup.earlier import with_earlier
+from puna.data.dedup.earlier import Crawl, with_earlier
 from puna.data.dedup.order import binary16, halves, one_survivor, standing
-from puna.data.stage import Removal, Round
+from puna.data.stage import Round
 
 
-class SameText(Removal):
+class SameText(Crawl):
     """Drops all but the best of equal texts by the total order of order.py."""
 
     name = "dedup.exact"
-    reads = ("id", "date", "text")
     reasons = ("dedup.exact.copy",)
     normalise: bool = True  # NFC, and any run of blanks counts as one; else byte for byte
     priority: str = ""  # a column; of equal texts the highest value stays
-    earlier: tuple[str, ...] = ()  # the index folders of earlier runs
-    rebase: bool = False  # also an earlier run's document gives way to a better one
+
+    @property
+    def reads(self) -> tuple[str, ...]:  # type: ignore[override]
+        return ("id", "date", "text", *filter(None, (self.priority,)))
 
     def rounds(self) -> tuple[Round, ...]:
         return (Round("texts", self.emit, self.reduce),)

@@ -12,7 +12,7 @@ import pyarrow as pa
 from pydantic import Field
 
 from puna.data.dedup.order import begins, draws, id_key, mix
-from puna.data.dedup.shingles import blocks, cut_out, span_hashes, with_texts
+from puna.data.dedup.shingles import blocks, cut_out, of_size, span_hashes, with_texts
 from puna.data.document import text_buffers
 from puna.data.stage import Edit, Round
 
@@ -26,6 +26,7 @@ class FrequentLines(Edit):
     reads = ("id", "text")
     most: int = Field(6, ge=1)  # [Llama 3, 3.1] times that a line may stand in a bucket
     buckets: int = Field(1, ge=1)  # [Llama 3, 3.1] documents of the whole run / 30 million, rounded up
+    longest: int = Field(1 << 24, ge=1)  # bytes; a longer document is neither counted nor cut
     seed: int = 1
 
     def rounds(self) -> tuple[Round, ...]:
@@ -33,6 +34,7 @@ class FrequentLines(Edit):
 
     def emit(self, table: pa.Table, shard: int, side: pa.Table | None = None) -> pa.Table:
         """How often each line stands in each bucket, in this shard alone."""
+        table = table.filter(of_size(table, self.longest))
         keys = [np.zeros(0, np.uint64), *(keys[said] for *_, keys, said in self._lines(table))]
         key, times = np.unique(np.concatenate(keys), return_counts=True)
         return pa.table({"key": key, "times": times, "shard": np.full(len(key), shard, np.uint32)})
@@ -45,11 +47,11 @@ class FrequentLines(Edit):
         return rows.filter(pa.array((times > self.most)[line])).select(["shard", "key"])
 
     def apply(self, table: pa.Table, side: pa.Table) -> pa.Table:
-        frequent, texts = np.sort(side["key"].to_numpy()), []
-        for part, places, starts, stops, keys, said in self._lines(table):
+        frequent, texts, short = np.sort(side["key"].to_numpy()), [], of_size(table, self.longest)
+        for part, places, starts, stops, keys, said in self._lines(table.filter(short)):
             gone = said & np.isin(keys, frequent)
             texts += cut_out(part, places, starts[gone], stops[gone])
-        return with_texts(table, pa.array(texts, pa.large_string()))
+        return with_texts(table, texts, short)
 
     def _lines(self, table: pa.Table) -> Iterator[tuple[np.ndarray, ...]]:
         """Block by block: bytes, offsets, and of each line its first byte, where the next begins, its key in

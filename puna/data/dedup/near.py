@@ -13,24 +13,22 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field
 
-from puna.data.dedup.earlier import with_earlier
+from puna.data.dedup.earlier import Crawl, with_earlier
 from puna.data.dedup.minhash import UNSIGNED, MinHash, band_keys, signatures
 from puna.data.dedup.order import EARLIER, begins, best_first, binary16, crowded, id_key, standing
 from puna.data.dedup.settle import choose, count, end_at_kept, end_at_member, settle, start
-from puna.data.dedup.shingles import with_texts
 from puna.data.dedup.verify import Rules, verified
 from puna.data.document import make_id, text_buffers
-from puna.data.stage import Removal, Round
+from puna.data.stage import Round
 from puna.errors import DataError, need
 
-PAIR = ["member", "member_shard", "head", "head_shard"]
+_PAIR = ["member", "member_shard", "head", "head_shard"]
 
 
-class NearCopies(Removal):
+class NearCopies(Crawl):
     """Drops documents that repeat, almost word for word, one that is kept."""
 
     name = "dedup.near"
-    reads = ("id", "date", "text")
     reasons = ("dedup.near.copy", "dedup.near.template")  # template: found in groups above `cap` only
     minhash: MinHash = MinHash()
     rules: Rules = Rules()
@@ -40,8 +38,21 @@ class NearCopies(Removal):
     priority: str = ""  # a column; the highest value stays
     within: str = ""  # a column such as lang: only documents of one value are compared
     settle_rounds: int = Field(6, ge=2)  # the longest chain of copies of copies that is followed to its end
-    earlier: tuple[str, ...] = ()  # the index folders of earlier runs
-    rebase: bool = False  # also what an earlier run kept takes part in the total order
+
+    @property
+    def reads(self) -> tuple[str, ...]:  # type: ignore[override]
+        return (
+            "id",
+            "date",
+            "text",
+            *filter(
+                None,
+                (
+                    self.priority,
+                    self.within,
+                ),
+            ),
+        )
 
     def rounds(self) -> tuple[Round, ...]:
         chain = [Round("settle.1", self.verify, settle, side="texts")]
@@ -75,7 +86,8 @@ class NearCopies(Removal):
         longest = pc.max(pc.binary_length(table["text"])).as_py() or 0
         if longest <= self.longest:
             return table
-        return with_texts(table, pc.utf8_slice_codeunits(table["text"], 0, self.longest))
+        at = table.column_names.index("text")
+        return table.set_column(at, "text", pc.utf8_slice_codeunits(table["text"], 0, self.longest))
 
     def _scope(self, table: pa.Table) -> np.ndarray:
         """(rows,) uint64: what keeps documents apart that are not to be compared."""
@@ -105,7 +117,7 @@ class NearCopies(Removal):
 
     def send(self, table: pa.Table, shard: int, side: pa.Table | None = None) -> pa.Table:
         """Pairs on their way to the member's shard; the first of each head and shard carries the text."""
-        asked = (_NO_PAIRS if side is None else side).sort_by(
+        asked = (_NO__PAIRS if side is None else side).sort_by(
             [(n, "ascending") for n in ("head", "member_shard", "member")]
         )
         here = pc.and_(pc.equal(asked["head_shard"], shard), pa.array(begins(asked, "head", "member_shard")))
@@ -117,19 +129,19 @@ class NearCopies(Removal):
 
     def verify(self, table: pa.Table, shard: int, side: pa.Table | None = None) -> pa.Table:
         """The pairs of this shard that are copies in truth, as edges at both of their ends."""
-        pairs = _NO_PAIRS.append_column("text", pa.array([], pa.large_string())) if side is None else side
+        pairs = _NO__PAIRS.append_column("text", pa.array([], pa.large_string())) if side is None else side
         return start(verified(pairs, self.cut(table), self.minhash, self.rules, self.earlier))
 
 
 def _pairs(rows: pa.Table, members: np.ndarray, heads: np.ndarray, hot: np.ndarray) -> pa.Table:
     member, head = rows.take(pa.array(members)), rows.take(pa.array(heads))
     columns = [member["id"], member["shard"], head["id"], head["shard"], pa.array(hot)]
-    pairs = pa.table(columns, names=[*PAIR, "template"])
+    pairs = pa.table(columns, names=[*_PAIR, "template"])
     told = pc.and_(pc.not_equal(pairs["member"], pairs["head"]), pc.not_equal(pairs["member_shard"], EARLIER))
     return pairs.filter(told)
 
 
-_NO_PAIRS = pa.schema(
+_NO__PAIRS = pa.schema(
     [
         ("member", pa.binary(16)),
         ("member_shard", pa.uint32()),
@@ -147,8 +159,8 @@ def _by_member(pairs: pa.Table, partition: int, side: pa.Table | None = None) ->
 
 def _distinct(pairs: pa.Table) -> pa.Table:
     """Each pair once; of a template if it was met in very large groups only. It goes to the head's shard."""
-    once = pairs.group_by(PAIR, use_threads=False).aggregate([("template", "min")])
-    once = once.rename_columns([*PAIR, "template"])
+    once = pairs.group_by(_PAIR, use_threads=False).aggregate([("template", "min")])
+    once = once.rename_columns([*_PAIR, "template"])
     goes_to = pc.if_else(pc.equal(once["head_shard"], EARLIER), once["member_shard"], once["head_shard"])
     return once.append_column("shard", goes_to)
 

@@ -28,11 +28,14 @@ def standing(table: pa.Table, shard: int, priority: str = "") -> dict[str, pa.Ar
         need(priority in table.column_names, f"no column {priority!r} to rank by", error=DataError)
         ranks = table[priority].cast(pa.float64()).fill_null(-np.inf).to_numpy()
         ranks = np.where(np.isnan(ranks), -np.inf, ranks)
+    lengths = pa.array(np.zeros(len(table), np.int64))
+    if "text" in table.column_names:
+        lengths = pc.binary_length(table["text"]).cast(pa.int64())
     return {
         "shard": pa.array(np.full(len(table), shard, np.uint32)),
         "id": table["id"],
         "priority": pa.array(ranks),
-        "length": pc.binary_length(table["text"]).cast(pa.int64()),
+        "length": lengths,
         "date": _moment(table["date"]),
     }
 

@@ -21,7 +21,6 @@ class SameMeaning(Removal):
     """Drops documents whose embedding is nearly that of a better one."""
 
     name = "dedup.semantic"
-    reads = ("id", "date", "text", "embedding")
     reasons = ("dedup.semantic.copy",)
     alike: float = Field(0.95, gt=0, le=1)  # cosine; Llama 3 publishes no value
     clusters: int = Field(1000, ge=1)
@@ -30,6 +29,10 @@ class SameMeaning(Removal):
     largest: int = Field(50_000, ge=1)  # documents of a cluster that are compared: the best of them
     priority: str = ""  # a column; the highest value stays
     seed: int = 1
+
+    @property
+    def reads(self) -> tuple[str, ...]:  # type: ignore[override]
+        return ("id", "date", "text", "embedding", *filter(None, (self.priority,)))
 
     def rounds(self) -> tuple[Round, ...]:
         return (

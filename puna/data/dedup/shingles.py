@@ -10,6 +10,7 @@ from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from puna.data.dedup.order import mix
 
@@ -98,7 +99,13 @@ def cut_out(data: np.ndarray, offsets: np.ndarray, starts: np.ndarray, stops: np
     return [left[a:b].decode() for a, b in pairwise(ends)]
 
 
-def with_texts(table: pa.Table, texts: pa.ChunkedArray | pa.Array) -> pa.Table:
-    """The rows with these texts in place of theirs."""
+def of_size(table: pa.Table, longest: int) -> pa.Array:
+    """(rows,) bool: is the text no longer than so many bytes? The work takes 40 times its size in memory."""
+    return pc.less_equal(pc.binary_length(table["text"]), longest).combine_chunks()
+
+
+def with_texts(table: pa.Table, texts: list[str], where: pa.Array) -> pa.Table:
+    """The rows with these texts in place of theirs, where `where` is true."""
     at = table.schema.get_field_index("text")
-    return table.set_column(at, table.schema.field(at), texts)
+    new = pc.replace_with_mask(table["text"].combine_chunks(), where, pa.array(texts, pa.large_string()))
+    return table.set_column(at, table.schema.field(at), new)

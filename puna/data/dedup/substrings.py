@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from pydantic import Field
 
 from puna.data.dedup.order import begins, best_first, crowded, mix, standing
-from puna.data.dedup.shingles import blocks, cut_out, runs, span_hashes, with_texts, words
+from puna.data.dedup.shingles import blocks, cut_out, of_size, runs, span_hashes, with_texts, words
 from puna.data.document import text_buffers
 from puna.data.stage import Edit, Round
 
@@ -25,17 +25,22 @@ class SharedPassages(Edit):
     """Cuts passages out of documents that a better one by the total order of order.py has as well."""
 
     name = "dedup.passages"
-    reads = ("id", "date", "text")
     window: int = Field(50, ge=_ANCHOR)  # words [exact-substring removal is usual from 50 tokens on]
     spacing: int = Field(10, ge=1)  # words from one window to the next, on average
     fewest: int = Field(50, ge=1)  # words of a passage that is cut
+    longest: int = Field(1 << 24, ge=1)  # bytes; a longer document neither loses nor keeps a passage
     priority: str = ""  # a column; the highest value keeps the passage
+
+    @property
+    def reads(self) -> tuple[str, ...]:  # type: ignore[override]
+        return ("id", "date", "text", *filter(None, (self.priority,)))
 
     def rounds(self) -> tuple[Round, ...]:
         return (Round("windows", self.emit, self.reduce),)
 
     def emit(self, table: pa.Table, shard: int, side: pa.Table | None = None) -> pa.Table:
         """Each document under each of its windows, once."""
+        table = table.filter(of_size(table, self.longest))
         found = [(first + rows[at], keys) for first, *_, rows, keys, at in self._windows(table)]
         rows = np.concatenate([np.zeros(0, np.int64), *(rows for rows, _ in found)])
         keys = np.concatenate([np.zeros(0, np.uint64), *(keys for _, keys in found)])
@@ -50,12 +55,14 @@ class SharedPassages(Edit):
         return rows.filter(pa.array(~begins(rows, "key"))).select(["shard", "id", "key"])
 
     def apply(self, table: pa.Table, side: pa.Table) -> pa.Table:
-        row = pc.index_in(side["id"], value_set=table["id"].combine_chunks()).to_numpy()
+        short = of_size(table, self.longest)
+        rest = table.filter(short)
+        row = pc.index_in(side["id"], value_set=rest["id"].combine_chunks()).to_numpy()
         lost, texts = _named(row, side["key"].to_numpy()), []
-        for first, part, places, starts, rows, keys, at in self._windows(table):
+        for first, part, places, starts, rows, keys, at in self._windows(rest):
             gone = at[np.isin(_named(first + rows[at], keys), lost)]
             texts += cut_out(part, places, *self._passages(gone, starts, rows, places))
-        return with_texts(table, pa.array(texts, pa.large_string()))
+        return with_texts(table, texts, short)
 
     def _passages(
         self, at: np.ndarray, starts: np.ndarray, rows: np.ndarray, places: np.ndarray

@@ -7,12 +7,11 @@ who sent the visitor, is the same address. Documents without an address are left
 import hashlib
 import re
 
-import numpy as np
 import pyarrow as pa
 
-from puna.data.dedup.earlier import with_earlier
+from puna.data.dedup.earlier import Crawl, with_earlier
 from puna.data.dedup.order import binary16, halves, one_survivor, standing
-from puna.data.stage import Removal, Round
+from puna.data.stage import Round
 
 # The five parts of RFC 3986, appendix B; it matches any text and never backtracks far.
 _PARTS = re.compile(r"(?:([^:/?#]+):)?(?://([^/?#]*))?([^?#]*)(?:\?([^#]*))?(?:#.*)?", re.S)
@@ -45,30 +44,27 @@ TRACKING = (  # parameters that say where a visitor came from, not what the page
 )
 
 
-class SameAddress(Removal):
+class SameAddress(Crawl):
     """Drops all but the latest visit to an address [Llama 3, 3.1: the most recent version is kept]."""
 
     name = "dedup.url"
-    reads = ("id", "url", "date", "text")
+    reads = ("id", "url", "date")
     reasons = ("dedup.url.older",)
     tracking: tuple[str, ...] = TRACKING  # names of parameters; a last * stands for any ending
     one_scheme: bool = True  # http and https name the same page
-    earlier: tuple[str, ...] = ()  # the index folders of earlier runs
-    rebase: bool = False  # also an earlier run's visit gives way to a later one
 
     def rounds(self) -> tuple[Round, ...]:
         return (Round("urls", self.emit, self.reduce),)
 
     def emit(self, table: pa.Table, shard: int, side: pa.Table | None = None) -> pa.Table:
         """Each document that has an address, under the hash of its canonical form."""
-        names = self.names()
+        names, table = self.names(), table.select(["id", "url", "date"])
         forms = [canonical(url, names, self.one_scheme) for url in table["url"].to_pylist()]
         table = table.filter(pa.array([bool(form) for form in forms], pa.bool_()))
         digests = binary16([hashlib.blake2b(f.encode(), digest_size=16).digest() for f in forms if f])
         key, rest = halves(digests).T
-        columns = standing(table, shard)
-        columns["length"] = pa.array(np.zeros(len(table), np.int64))  # the date decides, then the id
-        return pa.table({"key": key, "rest": rest, **columns})
+        # no text, so no length: the date decides, then the id
+        return pa.table({"key": key, "rest": rest, **standing(table, shard)})
 
     def names(self) -> re.Pattern[str]:
         """What matches the name of a tracking parameter."""

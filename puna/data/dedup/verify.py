@@ -1,8 +1,8 @@
 """Is this really a copy of that? Two documents that met by chance of their hashes are compared in full.
 
 First the signatures, because that is cheap; then the true sets of word runs: the document goes if what it
-says stands in the kept one (containment), or if the two are alike as wholes (Jaccard index); and never if more
-than a few sentences would be lost with it, however long it is.
+says stands in the kept one (containment), or if the two are alike as wholes (Jaccard index); and never if
+more than a few sentences would be lost with it, however long it is.
 """
 
 import numpy as np
