@@ -1,0 +1,86 @@
+"""Crawls come one after another: each run leaves an index of what it kept, and the next ones read it.
+
+An index is a folder of sorted Arrow files, one folder a kind (`urls`, `exact`, `bands`: the rows that these
+removals compare; `texts`: what near copies are verified against) and one file a partition; index.py makes
+it. It is memory-mapped and searched, never read whole: a reduce looks up its own keys, a shard the texts of
+its candidates. What an earlier run kept wins, or with `rebase` stands in the total order like any other.
+"""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from puna.data.dedup.order import EARLIER
+from puna.data.stage import Removal
+from puna.errors import DataError, need
+
+
+class Crawl(Removal):
+    """The settings of a removal that knows what earlier runs kept."""
+
+    earlier: tuple[str, ...] = ()  # the index folders of earlier runs
+    rebase: bool = False  # what earlier runs kept takes part in the total order, and may lose
+
+    def fingerprint(self) -> str:
+        """Of the settings, and of what the indexes hold."""
+        said = [super().fingerprint().encode()]
+        for path in sorted(path for folder in self.earlier for path in Path(folder).glob("*/*.arrow")):
+            said.append((_open(path).schema.metadata or {}).get(b"content", b""))
+        return hashlib.sha256(b"".join(said)).hexdigest() if self.earlier else super().fingerprint()
+
+
+def save(folder: Path, kind: str, partition: int, rows: pa.Table) -> None:
+    """Write one partition of an index; `rows` are sorted by `key`."""
+    path = folder / kind / f"{partition:05d}.arrow"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rows = rows.combine_chunks()
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, rows.schema) as writer:
+        writer.write_table(rows)
+    content = hashlib.sha256(sink.getvalue()).hexdigest()
+    rows = rows.replace_schema_metadata({"content": content})
+    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, rows.schema) as writer:
+        writer.write_table(rows)
+
+
+def find(folder: str, kind: str, keys: np.ndarray) -> pa.Table | None:
+    """The rows of an index whose key is among the sorted `keys`; None if there is none."""
+    paths = sorted(Path(folder, kind).glob("*.arrow"))
+    fix = "the index folder of a finished run"
+    need(paths, f"{folder}: holds no index of {kind!r}", fix, error=DataError)
+    found = [_matching(part, keys) for part in map(_open, paths) if len(part)]
+    return pa.concat_tables(found) if found else None
+
+
+def _open(path: Path) -> pa.Table:
+    try:
+        with pa.memory_map(str(path)) as source:
+            return pa.ipc.open_file(source).read_all()
+    except pa.ArrowInvalid as problem:
+        raise DataError(f"{path}: not an Arrow file: {problem}") from None
+
+
+def _matching(part: pa.Table, keys: np.ndarray) -> pa.Table:
+    held = part["key"].combine_chunks().to_numpy()
+    first, last = np.searchsorted(keys, held[0], "left"), np.searchsorted(keys, held[-1], "right")
+    asked = keys[first:last]
+    starts, stops = np.searchsorted(held, asked, "left"), np.searchsorted(held, asked, "right")
+    sizes = stops - starts  # a key may stand more than once: equal halves of longer hashes
+    before = np.cumsum(sizes) - sizes
+    return part.take(pa.array(np.repeat(starts - before, sizes) + np.arange(sizes.sum())))
+
+
+def with_earlier(rows: pa.Table, folders: tuple[str, ...], kind: str, rebase: bool) -> pa.Table:
+    """The rows of a reduce, and of the indexes those that share a key with them, as shard EARLIER."""
+    keys = np.unique(rows["key"].to_numpy())
+    found = [old for folder in folders if (old := find(folder, kind, keys)) is not None]
+    if not found:
+        return rows
+    old = pa.concat_tables(found)
+    if not rebase:
+        at = old.schema.get_field_index("priority")
+        old = old.set_column(at, old.schema.field(at), pa.array(np.full(len(old), np.inf)))
+    old = old.append_column("shard", pa.array(np.full(len(old), EARLIER, np.uint32)))
+    return pa.concat_tables([rows, old.select(rows.column_names).cast(rows.schema)]).sort_by("key")

@@ -1,0 +1,104 @@
+"""Is this really a copy of that? Two documents that met by chance of their hashes are compared in full.
+
+First the signatures, because that is cheap; then the true sets of word runs: the document goes if what it
+says stands in the kept one (containment), or if the two are alike as wholes (Jaccard index); and never if
+more than a few sentences would be lost with it, however long it is.
+"""
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from pydantic import Field
+
+from puna.data.dedup.earlier import find
+from puna.data.dedup.minhash import MinHash, signatures
+from puna.data.dedup.order import EARLIER, id_key
+from puna.data.dedup.shingles import runs, span_hashes, words
+from puna.data.document import text_buffers
+from puna.settings import Settings
+
+_HELD = 1 << 23  # hashes of documents kept at hand while pairs are compared
+
+
+class Rules(Settings):
+    """When a candidate is a copy: signatures agree, and it is contained or alike."""
+
+    agreement: float = Field(0.75, ge=0, le=1)  # share of equal hashes; estimates the Jaccard index
+    contained: float = Field(0.95, ge=0, le=1)  # share of its own runs that the kept document has too
+    alike: float = Field(0.90, ge=0, le=1)  # or: Jaccard index of the runs that signatures are made of
+    lost: int = Field(64, ge=0)  # of its own runs that go with it, at most: 5% of a book is a chapter
+    words: int = Field(3, ge=1)  # in a run that is to be contained
+
+
+class _Sets:
+    """The sorted sets of word runs of texts by row, made when asked for; forgotten when they are many."""
+
+    def __init__(self, texts: pa.Table, sizes: tuple[int, int]):
+        self.data, self.offsets = text_buffers(texts)
+        self.sizes, self.held = sizes, 0
+        self.made: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+
+    def __getitem__(self, row: int) -> tuple[np.ndarray, np.ndarray]:
+        if row not in self.made:
+            if self.held > _HELD:
+                self.made, self.held = {}, 0
+            self.made[row] = self._make(self.data[self.offsets[row] : self.offsets[row + 1]])
+            self.held += sum(map(len, self.made[row]))
+        return self.made[row]
+
+    def _make(self, text: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        starts, ends, rows = words(text, np.array([0, len(text)]))
+        hashes = span_hashes(text, starts, ends)
+        short, long = (np.unique(runs(hashes, rows, size)[0]) for size in self.sizes)
+        return short, long
+
+
+def verified(
+    pairs: pa.Table, table: pa.Table, minhash: MinHash, rules: Rules, earlier: tuple[str, ...]
+) -> pa.Table:
+    """The pairs that hold, with the score that they hold by; `pairs` brings the texts of the heads."""
+    pairs = pairs.sort_by([("head", "ascending"), ("member", "ascending")])
+    mine, member = _texts(table, pairs["member"])
+    theirs, head = _texts(_heads(pairs, earlier), pairs["head"])
+    signed = signatures(*text_buffers(mine), minhash), signatures(*text_buffers(theirs), minhash)
+    sizes = rules.words, minhash.words
+    ours, kept = _Sets(mine, sizes), _Sets(theirs, sizes)
+    scores = np.zeros(len(pairs), np.float32)
+    for row, (a, b) in enumerate(zip(member, head, strict=True)):
+        if (signed[0][a] == signed[1][b]).mean() >= rules.agreement:
+            scores[row] = _score(ours[a], kept[b], rules)
+    held = pairs.drop_columns(["text", "shard"]).append_column("score", pa.array(scores))
+    return held.filter(pc.greater(held["score"], 0)).select(
+        ["member", "member_shard", "head", "head_shard", "template", "score"]
+    )
+
+
+def _heads(pairs: pa.Table, earlier: tuple[str, ...]) -> pa.Table:
+    """The text of each head: it came with one of its pairs, or lies in the index of the earlier run."""
+    came = pairs.filter(pc.is_valid(pairs["text"])).select(["head", "text"]).rename_columns(["id", "text"])
+    keys = np.unique(id_key(pairs.filter(pc.equal(pairs["head_shard"], EARLIER))["head"]))
+    found = [find(folder, "texts", keys) for folder in earlier if len(keys)]
+    return pa.concat_tables([came, *(old.select(["id", "text"]) for old in found if old is not None)])
+
+
+def _texts(table: pa.Table, ids: pa.ChunkedArray) -> tuple[pa.Table, np.ndarray]:
+    """(the rows of `table` that `ids` name, each once; for each of `ids` the row among these)."""
+    wanted = pc.unique(ids)
+    rows = pc.index_in(wanted, value_set=table["id"].combine_chunks())
+    assert rows.null_count == 0, "a pair names a document that is not here"
+    return table.select(["id", "text"]).take(rows), pc.index_in(ids, value_set=wanted).to_numpy()
+
+
+def _score(member: tuple[np.ndarray, np.ndarray], kept: tuple[np.ndarray, np.ndarray], rules: Rules) -> float:
+    """The larger of containment and Jaccard index if either is enough, else 0."""
+    said = _common(member[0], kept[0])
+    if len(member[0]) - said > rules.lost:
+        return 0.0
+    contained = said / max(len(member[0]), 1)
+    both = _common(member[1], kept[1])
+    alike = both / max(len(member[1]) + len(kept[1]) - both, 1)
+    return max(contained, alike) if contained >= rules.contained or alike >= rules.alike else 0.0
+
+
+def _common(a: np.ndarray, b: np.ndarray) -> int:
+    return len(np.intersect1d(a, b, assume_unique=True))
