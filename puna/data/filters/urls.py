@@ -43,8 +43,9 @@ def parts(urls: pa.ChunkedArray) -> tuple[pa.Array, pa.Array, pa.Array]:
     found = pc.extract_regex(
         urls, r"(?s)^(?P<scheme>[A-Za-z][A-Za-z0-9+.-]+):[/\\]{2}[/\\]*(?P<host>[^/\\?#]*)(?P<rest>[^#]*)"
     )
-    scheme, host, rest = (found.field(i) for i in range(3))
-    alone = pc.extract_regex(urls, r"^(?P<scheme>(?i:javascript|data|mailto|blob|about|tel)):").field(0)
+    scheme, host, rest = (pc.struct_field(found, i) for i in range(3))
+    alone = pc.extract_regex(urls, r"^(?P<scheme>(?i:javascript|data|mailto|blob|about|tel)):")
+    alone = pc.struct_field(alone, 0)
     scheme = pc.ascii_lower(pc.coalesce(scheme, alone, EMPTY))
     host = pc.ascii_lower(pc.replace_substring_regex(host.fill_null(""), r"(?s)^.*@|:[0-9]*$", ""))
     host = pc.replace_substring_regex(host, r"\.$", "")
@@ -93,7 +94,7 @@ def _suffixes(hosts: pa.Array) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.n
     rows = np.searchsorted(offsets, starts, "right") - 1
     starts, rows = starts[rows < len(hosts)], rows[rows < len(hosts)]
     ends = offsets[rows + 1]
-    hashes = range_hashes(data, starts, ends, values())
+    hashes = range_hashes(data, starts, ends, values(False))
     last_label = np.r_[rows[1:] != rows[:-1], True]
     number = np.isin(data[ends - 1], list(b"0123456789]"))  # no name of a country ends so
     public = (last_label | is_in(hashes, _public())) & ~number
@@ -117,7 +118,7 @@ def domains(hosts: pa.Array) -> pa.Array:
 
 def _text_hashes(texts: pa.Array) -> np.ndarray:
     data, offsets = buffers(texts)
-    return range_hashes(data, offsets[:-1], offsets[1:], values())
+    return range_hashes(data, offsets[:-1], offsets[1:], values(False))
 
 
 @lru_cache(1)
@@ -137,9 +138,9 @@ def _hosts(given: tuple[str, ...], paths: Stamps) -> np.ndarray:
 
 def _block_hashes(block: bytes) -> np.ndarray:
     lines = pc.split_pattern(pa.scalar(block.decode("utf-8", "replace"), pa.large_string()), "\n").values
-    lines = pc.ascii_trim(lines, " \t\r*.")
-    odd = pc.match_substring_regex(lines, r"[^A-Za-z0-9._-]")
-    plain = [plain_host(line.lower()) for line in lines.filter(odd).to_pylist() if not line.startswith("#")]
+    lines = pc.ascii_lower(pc.ascii_trim(lines, " \t\r*."))
+    odd = pc.match_substring_regex(lines, r"[^a-z0-9._-]")
+    plain = [plain_host(line) for line in lines.filter(odd).to_pylist() if not line.startswith("#")]
     lines = pa.concat_arrays([lines.filter(pc.invert(odd)), pa.array(plain, pa.large_string())])
     lines = lines.filter(pc.greater(pc.binary_length(lines), 0))
     return _text_hashes(lines)
