@@ -1,0 +1,99 @@
+"""Documents whose words are not distributed as the corpus's: gibberish, dumps, tables of codes [P 3.1.1].
+
+Two passes. The first counts the words of the corpus by hash, a file for each language: `counts_of` tables of
+documents, summed in any order, then `write_counts`. The second measures D(document || corpus): how many more
+nats a word costs under the corpus's frequencies than under the document's own.
+"""
+
+from functools import lru_cache
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from puna.data.filters.hashing import buffers
+from puna.data.filters.lists import Stamps, stamps, with_lists
+from puna.data.filters.tokens import Words, words
+from puna.data.stage import Annotation, Gate, Verdict, first_reason
+from puna.errors import DataError, need
+
+BITS = 20  # 2**20 counters, 8 MB: words that share one look a little commoner than they are
+
+
+def _buckets(found: Words) -> np.ndarray:
+    return (found.hashes >> np.uint64(64 - BITS)).astype(np.int64)
+
+
+def counts_of(table: pa.Table) -> np.ndarray:
+    """(2**BITS,) uint64: how often each word occurs, by hash; sums of these are the corpus's."""
+    found = words(*buffers(pc.utf8_lower(table["text"])))
+    return np.bincount(_buckets(found), minlength=1 << BITS).astype(np.uint64)
+
+
+def write_counts(path: str, counts: np.ndarray) -> None:
+    """The corpus's counts as the file that a recipe names."""
+    with open(path, "wb") as file:
+        np.save(file, counts.astype(np.uint64))
+
+
+@lru_cache(8)
+def _log_frequencies(path: Stamps) -> np.ndarray:
+    """The logarithm of each bucket's share, one added to every count so that no word is impossible."""
+    name = path[0][0]
+    try:
+        counts = np.load(name, allow_pickle=False)
+    except (ValueError, EOFError) as problem:
+        raise DataError(
+            f"{name}: no table of word counts ({problem})\n  try: count the corpus again"
+        ) from None
+    good = counts.shape == (1 << BITS,) and counts.dtype == np.uint64
+    need(good, f"{name}: not {1 << BITS:,} counts of words", "count the corpus again", DataError)
+    return (np.log(counts + 1.0) - np.log(counts.sum() + float(1 << BITS))).astype(np.float32)
+
+
+def divergences(found: Words, log_frequencies: np.ndarray) -> np.ndarray:
+    """(rows,) D(row || corpus) in nats over hashed words; 0 where there is no word."""
+    rows, buckets = found.rows(), _buckets(found)
+    pairs, n = np.unique(rows << BITS | buckets, return_counts=True)
+    of, total = pairs >> BITS, np.diff(found.first)
+    share = n / total[of]
+    terms = share * (np.log(share) - log_frequencies[pairs & ((1 << BITS) - 1)])
+    return np.bincount(of, terms, len(total))
+
+
+class WordDivergence(Annotation):
+    """Measures `q.kl`; null where the language has no table or the document too few words to say."""
+
+    name = "outliers.kl"
+    reads = ("text", "lang")
+    writes = {"q.kl": pa.float32()}
+
+    counts: dict[str, str]  # language, or "*" for all others -> the file of its counts
+    least_words: int = 50  # below, the divergence says how short the document is
+
+    def fingerprint(self) -> str:
+        return with_lists(self, tuple(self.counts[name] for name in sorted(self.counts)))
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        found = words(*buffers(pc.utf8_lower(table["text"])))
+        languages = table["lang"].to_pylist()
+        files = np.array([self.counts.get(name, self.counts.get("*", "")) for name in languages], object)
+        values, known = np.zeros(len(table)), np.diff(found.first) >= self.least_words
+        for path in sorted(set(files) - {""}):
+            measured = divergences(found, _log_frequencies(stamps((path,))))
+            values = np.where(files == path, measured, values)
+        return table.append_column("q.kl", pa.array(values, pa.float32(), mask=~known | (files == "")))
+
+
+class Outliers(Gate):
+    """Drops documents too far from their language's corpus."""
+
+    name = "outliers.gate"
+    reads = ("q.kl",)
+    reasons = ("outliers.kl",)
+
+    most: float = 7.0  # nats
+
+    def __call__(self, table: pa.Table) -> Verdict:
+        values = np.nan_to_num(table["q.kl"].to_numpy())
+        return first_reason(len(table), [(values > self.most, 0, values)])
