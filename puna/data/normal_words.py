@@ -42,7 +42,9 @@ class Words:
 def normal_words(texts: Sequence[str], symbols: bool = False) -> Words:
     """The words of each text, folded and hashed."""
     counts = np.zeros(len(texts), np.int64)
-    found: list[tuple[np.ndarray, ...]] = [(np.zeros(0, np.uint64), np.zeros(0, np.int64), np.zeros(0, np.int64))]
+    found: list[tuple[np.ndarray, ...]] = [
+        (np.zeros(0, np.uint64), np.zeros(0, np.int64), np.zeros(0, np.int64))
+    ]
     for group in _groups(texts):
         hashes, begins, ends = _hash(np.frombuffer(_joined(group), np.uint32), symbols)
         lengths = np.array([len(piece) + 1 for _, _, piece in group])
@@ -62,24 +64,20 @@ def mix(values: np.ndarray) -> np.ndarray:
     return values ^ (values >> np.uint64(33))
 
 
-def runs_of(hashes: np.ndarray, length: int) -> np.ndarray:
-    """(words - length + 1,) hashes of `length` neighbouring words each; who crosses texts is yours to drop."""
+def runs_of(hashes: np.ndarray, offsets: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray]:
+    """(hashes, offsets) of every `length` neighbours of one text, text by text, from those of its words."""
     count = max(len(hashes) - length + 1, 0)
     run = np.zeros(count, np.uint64)
     for place in range(length):
         run = run * np.uint64(_BASE) + hashes[place : place + count]
-    return mix(run)
-
-
-def whole_runs(offsets: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray]:
-    """(places, offsets): the places of `runs_of` that lie in one text, and how these fall to the texts."""
     per_text = np.maximum(np.diff(offsets) - length + 1, 0)
     cut = np.concatenate(([0], np.cumsum(per_text)))
-    return np.arange(cut[-1]) + np.repeat(offsets[:-1] - cut[:-1], per_text), cut
+    whole = np.arange(cut[-1]) + np.repeat(offsets[:-1] - cut[:-1], per_text)  # those that cross no border
+    return mix(run[whole]), cut
 
 
 def _groups(texts: Sequence[str]) -> Iterator[list[tuple[int, int, str]]]:
-    """Pieces (text number, where it starts there, characters), as many together as may be worked on at once."""
+    """Pieces (text number, where it starts there, characters), as many as are worked on at once."""
     group: list[tuple[int, int, str]] = []
     held = 0
     for row, text in enumerate(texts):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from pydantic import Field, model_validator
 
-from puna.data.normal_words import mix, normal_words, runs_of, whole_runs
+from puna.data.normal_words import mix, normal_words, runs_of
 from puna.errors import ConfigError, need
 from puna.settings import Settings
 
@@ -48,10 +48,7 @@ def buckets_of(texts: Sequence[str], settings: NgramSettings) -> Features:
     """The buckets of each text's n-grams."""
     texts = [text[: settings.most_characters] for text in texts]
     words = normal_words(texts, settings.symbols)
-    kinds = []  # (hashes, offsets) of each length
-    for length in range(1, settings.words + 1):
-        places, offsets = whole_runs(words.offsets, length)
-        kinds.append((runs_of(words.hashes, length)[places], offsets))
+    kinds = [runs_of(words.hashes, words.offsets, length) for length in range(1, settings.words + 1)]
     if settings.characters[1]:
         kinds += _characters(texts, *settings.characters)
     hashes, offsets = _by_text(kinds)
@@ -64,8 +61,8 @@ def _characters(texts: Sequence[str], low: int, high: int) -> list[tuple[np.ndar
     offsets = np.concatenate(([0], np.cumsum([len(text.lower()) for text in texts], dtype=np.int64)))
     kinds = []
     for length in range(low, high + 1):
-        places, cut = whole_runs(offsets, length)
-        kinds.append((mix(runs_of(points.astype(np.uint64), length)[places] + np.uint64(length)), cut))
+        hashes, cut = runs_of(points.astype(np.uint64), offsets, length)
+        kinds.append((mix(hashes + np.uint64(length)), cut))
     return kinds
 
 

@@ -1,4 +1,4 @@
-"""Labels from a model that was asked: the prompt stands in the recipe, the answer ends in a score from 0 to 5.
+"""Labels from a model that was asked: the prompt stands in the recipe, the answer holds a score of 0 to 5.
 
 Asking is done by whoever has a model: `ask` takes prompts and gives answers in their order. Requests are rows
 of a table, so they may also be written, answered elsewhere, and read back.
@@ -54,7 +54,7 @@ class LabelPrompt(Settings):
         return pa.table([table["id"], pa.array(prompts, pa.large_string())], schema=REQUESTS)
 
     def score(self, answer: str) -> float | None:
-        """The number after "score" or "rating", the last one said; else one that ends the answer; else None."""
+        """The last number after "score" or "rating"; else one that ends the answer; else None."""
         tail = answer[-_TAIL:]
         named = _AFTER_WORD.findall(tail)
         last = _LAST.search(tail)

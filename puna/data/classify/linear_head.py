@@ -13,7 +13,7 @@ import numpy as np
 from pydantic import Field
 
 from puna.data.classify.measure import Estimate, of_label
-from puna.data.classify.model_file import read_model, take, write_model
+from puna.data.array_file import read_arrays, take, write_arrays
 from puna.data.classify.ngrams import split_by_id
 from puna.errors import DataError, WeightsError, need
 from puna.settings import Settings
@@ -52,12 +52,12 @@ class HeadModel:
         """Write the model; the answer is the file's SHA-256."""
         facts = {**self.facts, "kind": KIND, "version": VERSION, "head": self.head}
         arrays = {"weights": self.weights, "bias": np.array([self.bias], np.float32)}
-        return write_model(path, {**facts, "size": len(self.weights)}, arrays)
+        return write_arrays(path, {**facts, "size": len(self.weights)}, arrays)
 
 
 def load_head(path: str | Path) -> HeadModel:
     """The head in a file that `save` wrote; WeightsError if it is anything else."""
-    facts, arrays = read_model(path, KIND, VERSION)
+    facts, arrays = read_arrays(path, KIND, VERSION)
     head, size = facts.pop("head", None), facts.pop("size", None)
     good = head in ("ridge", "logistic") and isinstance(size, int) and size > 0
     need(good, f"{path}: a head {head!r:.40} of size {size!r:.40}", error=WeightsError)
@@ -95,7 +95,9 @@ def train_head(
     return model
 
 
-def measure_head(scores: np.ndarray, targets: Sequence[float] | np.ndarray, threshold: float) -> dict[str, Estimate]:
+def measure_head(
+    scores: np.ndarray, targets: Sequence[float] | np.ndarray, threshold: float
+) -> dict[str, Estimate]:
     """Precision, recall, F1 and AUC of "at least the threshold", each with its 95% interval."""
     return of_label(np.asarray(targets) >= threshold, scores >= threshold, scores)
 
@@ -106,11 +108,15 @@ def _check(embeddings: np.ndarray, wanted: np.ndarray, ids: Sequence[bytes], how
     need(good, f"embeddings {shape} for {len(wanted)} targets and {len(ids)} ids", error=DataError)
     need(np.isfinite(embeddings).all(), "an embedding holds what is no number", error=DataError)
     low, high = SCORE if how.head == "ridge" else (0.0, 1.0)
-    good = ((wanted >= low) & (wanted <= high)).all() and (how.head == "ridge" or np.isin(wanted, (0, 1)).all())
+    good = ((wanted >= low) & (wanted <= high)).all() and (
+        how.head == "ridge" or np.isin(wanted, (0, 1)).all()
+    )
     need(good, f"a {how.head} head learns targets from {low:g} to {high:g}", error=DataError)
 
 
-def _ridge(inputs: np.ndarray, wanted: np.ndarray, penalty: float, most_steps: int) -> tuple[np.ndarray, float]:
+def _ridge(
+    inputs: np.ndarray, wanted: np.ndarray, penalty: float, most_steps: int
+) -> tuple[np.ndarray, float]:
     """The weights with the least squared error plus penalty; exact, so no steps are taken."""
     middle = inputs.mean(0)
     free = inputs - middle
@@ -119,8 +125,10 @@ def _ridge(inputs: np.ndarray, wanted: np.ndarray, penalty: float, most_steps: i
     return weights, float(wanted.mean() - middle @ weights)
 
 
-def _logistic(inputs: np.ndarray, wanted: np.ndarray, penalty: float, most_steps: int) -> tuple[np.ndarray, float]:
-    """The weights with the least cross entropy plus penalty, by Newton's method; the bias is not penalised."""
+def _logistic(
+    inputs: np.ndarray, wanted: np.ndarray, penalty: float, most_steps: int
+) -> tuple[np.ndarray, float]:
+    """The weights with the least cross entropy plus penalty, by Newton's method; the bias is free."""
     wide = np.concatenate((inputs, np.ones((len(inputs), 1))), 1)  # (N, D+1)
     held = np.full(wide.shape[1], penalty)
     held[-1] = 1e-6

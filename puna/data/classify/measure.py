@@ -51,14 +51,18 @@ def report(
         "calibration_error": asdict(calibration_error(chances, wanted, seed)),
         "confusion": confusion.tolist(),  # of the right label (row), how often which (column) was said
         "labels": {
-            name: {kind: asdict(one) for kind, one in of_label(wanted == at, said == at, chances[:, at], seed).items()}
+            name: {
+                kind: asdict(one)
+                for kind, one in of_label(wanted == at, said == at, chances[:, at], seed).items()
+            }
             for at, name in enumerate(names)
         },
     }
     if groups is not None:
         parts = np.array(groups)
         found["groups"] = {
-            str(part): _of_group(wanted[parts == part], said[parts == part], len(names)) for part in np.unique(parts)
+            str(part): _of_group(wanted[parts == part], said[parts == part], len(names))
+            for part in np.unique(parts)
         }
     return found
 

@@ -18,7 +18,7 @@ from pydantic import Field
 
 from puna import log
 from puna.data.classify.features import Features, NgramSettings, buckets_of
-from puna.data.classify.model_file import labels_of, read_model, take, write_model
+from puna.data.array_file import read_arrays, take, write_arrays
 from puna.data.normal_words import mix
 from puna.errors import ConfigError, DataError, WeightsError, need
 from puna.settings import Settings
@@ -59,7 +59,9 @@ class NgramModel:
 
     def _some(self, texts: Sequence[str]) -> np.ndarray:
         found = buckets_of(texts, self.features)
-        columns = [sum_by_text(self.table[:, at][found.buckets], found.offsets) for at in range(len(self.labels))]
+        columns = [
+            sum_by_text(self.table[:, at][found.buckets], found.offsets) for at in range(len(self.labels))
+        ]
         return np.stack(columns, 1) / np.maximum(found.counts(), 1)[:, None] + self.bias
 
     def save(self, path: str | Path, storage: Literal["float32", "float16", "int8"] = "float32") -> str:
@@ -79,17 +81,15 @@ class NgramModel:
         kept = table.astype(storage)
         good = np.isfinite(kept).all()
         need(good, f"the scores do not fit {storage}", "storage float32", error=WeightsError)
-        return write_model(path, facts, {"table": kept, "scale": scale, "bias": self.bias})
+        return write_arrays(path, facts, {"table": kept, "scale": scale, "bias": self.bias})
 
 
 def load_ngrams(path: str | Path) -> NgramModel:
     """The model in a file that `save` wrote; WeightsError if it is anything else."""
-    facts, arrays = read_model(path, KIND, VERSION)
-    labels = labels_of(facts, path)
-    settings = facts.get("features")
-    need(isinstance(settings, dict), f"{path}: its header names no features", error=WeightsError)
+    facts, arrays = read_arrays(path, KIND, VERSION)
+    labels = _labels_of(facts, path)
     try:
-        features = NgramSettings.read(settings, str(path))
+        features = NgramSettings.read(facts.get("features", {}), str(path))
     except ConfigError as problem:
         raise WeightsError(str(problem)) from None
     scale = take(arrays, "scale", (len(labels),), path)
@@ -108,12 +108,16 @@ def train_ngrams(
 ) -> NgramModel:
     """Learn to tell labels apart. The answer depends on the rows, not on the order they come in.
 
-    ids: 16 bytes each, all different; their hashes with the seed give the order of training and the dev split.
+    ids: 16 bytes each, all different; hashed with the seed they give the order of training and the dev split.
     """
     features, how = features or NgramSettings(), how or NgramTraining()
     order, is_dev = split_by_id(ids, how.dev_share, how.seed)
     names = tuple(sorted(set(labels)))
-    need(len(names) >= 2, f"{len(names)} label(s) cannot be told apart: at least two are needed", error=DataError)
+    need(
+        len(names) >= 2,
+        f"{len(names)} label(s) cannot be told apart: at least two are needed",
+        error=DataError,
+    )
     same = len(texts) == len(labels) == len(ids)
     need(same, f"{len(texts)} texts, {len(labels)} labels and {len(ids)} ids", error=DataError)
     wanted = np.array([names.index(label) for label in labels])
@@ -167,6 +171,15 @@ def sum_by_text(values: np.ndarray, offsets: np.ndarray) -> np.ndarray:
     if len(filled):
         total[filled] = np.add.reduceat(values, offsets[filled], axis=0)
     return total
+
+
+def _labels_of(facts: dict[str, Any], where: str | Path) -> tuple[str, ...]:
+    """The label names that the facts give: at least two, all different."""
+    names = facts.get("labels")
+    if not isinstance(names, list) or not all(isinstance(name, str) and name for name in names):
+        raise WeightsError(f"{where}: its header names no labels")
+    need(2 <= len(set(names)) == len(names), f"{where}: labels {names!r:.80}", error=WeightsError)
+    return tuple(names)
 
 
 class _Run:

@@ -1,6 +1,7 @@
-"""A trained classifier on disk: one safetensors file, and what it is as JSON in its header.
+"""Arrays on disk with what they are: one safetensors file, its facts as JSON in the header.
 
-Written all at once or not at all; read as if a stranger had sent it.
+Trained classifiers and sets of benchmark n-grams are such files. They are written all at once or not at
+all, and read as if a stranger had sent them.
 """
 
 import hashlib
@@ -16,37 +17,37 @@ from safetensors.numpy import load, save
 
 from puna.errors import WeightsError, need
 
-KEY = "puna.classifier"  # one key, because the order of several is not fixed
-MOST_BYTES = 1 << 30
+_KEY = "puna.arrays"  # one key, because the order of several is not fixed
+_MOST_BYTES = 1 << 30
 
 
-def write_model(path: str | Path, facts: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> str:
+def write_arrays(path: str | Path, facts: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> str:
     """Write the file; the answer is its SHA-256, the same for the same facts and arrays."""
     path = Path(path)
-    data = save(dict(arrays), {KEY: json.dumps(facts, sort_keys=True, ensure_ascii=False)})
+    data = save(dict(arrays), {_KEY: json.dumps(facts, sort_keys=True, ensure_ascii=False)})
     part = path.with_name(f"{path.name}.part")
     part.write_bytes(data)
     os.replace(part, path)
     return hashlib.sha256(data).hexdigest()
 
 
-def read_model(path: str | Path, kind: str, version: int) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+def read_arrays(path: str | Path, kind: str, version: int) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """(facts, arrays) of a file whose facts say this kind and version; WeightsError otherwise."""
     path = Path(path)
     need(path.is_file(), f"{path}: there is no such file", error=WeightsError)
     size = path.stat().st_size
-    need(size <= MOST_BYTES, f"{path}: {size:,} bytes are no classifier of ours", error=WeightsError)
+    need(size <= _MOST_BYTES, f"{path}: {size:,} bytes are more than a file of ours has", error=WeightsError)
     data = path.read_bytes()
     try:
-        arrays, said = load(data), _header(data).get(KEY)
+        arrays, said = load(data), _header(data).get(_KEY)
         facts = json.loads(said) if isinstance(said, str) else None
     except (SafetensorError, ValueError, KeyError, TypeError, RecursionError) as problem:
         raise WeightsError(f"{path}: not a safetensors file that can be read: {problem}") from None
-    need(isinstance(facts, dict), f"{path}: its header does not say what was trained", error=WeightsError)
+    need(isinstance(facts, dict), f"{path}: its header does not say what it holds", error=WeightsError)
     assert isinstance(facts, dict)
     have = facts.get("kind"), facts.get("version")
-    problem = f"{path}: holds {have[0]!r} version {have[1]!r}, expected {kind!r} version {version}"
-    need(have == (kind, version), problem, error=WeightsError)
+    wrong = f"{path}: holds {have[0]!r} version {have[1]!r}, expected {kind!r} version {version}"
+    need(have == (kind, version), wrong, error=WeightsError)
     return facts, arrays
 
 
@@ -56,18 +57,14 @@ def take(arrays: dict[str, np.ndarray], name: str, shape: tuple[int, ...], where
     if found is None:
         raise WeightsError(f"{where}: no array {name!r}")
     good = found.shape == shape and found.dtype in (np.int8, np.float16, np.float32)
-    need(good, f"{where}: {name!r} is {found.dtype} {found.shape}, expected numbers {shape}", error=WeightsError)
+    need(
+        good,
+        f"{where}: {name!r} is {found.dtype} {found.shape}, expected numbers {shape}",
+        error=WeightsError,
+    )
     values = found.astype(np.float32)
     need(np.isfinite(values).all(), f"{where}: {name!r} holds what is no number", error=WeightsError)
     return values
-
-
-def labels_of(facts: dict[str, Any], where: str | Path) -> tuple[str, ...]:
-    """The label names that the facts give: at least two, all different."""
-    names = facts.get("labels")
-    good = isinstance(names, list) and all(isinstance(name, str) and name for name in names)
-    need(good and 2 <= len(set(names)) == len(names), f"{where}: labels {names!r:.80}", error=WeightsError)
-    return tuple(names)
 
 
 def _header(data: bytes) -> dict[str, Any]:
