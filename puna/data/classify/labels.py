@@ -26,7 +26,7 @@ LABELS = pa.schema(
 )
 TEXT = "{text}"
 _NUMBER = r"(?<![\d.])(-?\d{1,3}(?:\.\d{1,6})?)(?![\d.]*\d)"
-_AFTER_WORD = re.compile(rf"(?:score|rating)\W{{0,12}}(?:is\W{{1,4}}|of\W{{1,4}})?{_NUMBER}", re.I)
+_AFTER_WORD = re.compile(rf"(?:score|rating)\W{{0,12}}?(?:is\W{{1,4}}|of\W{{1,4}})?{_NUMBER}", re.I)
 _LAST = re.compile(rf"{_NUMBER}(?:\s*/\s*\d+|\s+(?:out\s+of\s+\d+|points?))?\W*\Z", re.I)
 _TAIL = 1000  # characters of an answer, from its end, that are searched
 
