@@ -6,12 +6,15 @@ from puna.data.classify.labels import LABELS, REQUESTS, LabelPrompt, agreement, 
 from puna.data.document import documents, make_id
 from puna.errors import ConfigError, DataError
 
-HOW = LabelPrompt(prompt="Rate this {braces} page:\n{text}\nEnd with: Educational score: <n>", most_characters=10)
+HOW = LabelPrompt(
+    prompt="Rate this {braces} page:\n{text}\nEnd with: Educational score: <n>", most_characters=10
+)
 
 
 def pages(*texts):
     rows = [
-        {"id": make_id("t", str(at)), "source": "t", "url": "", "date": "", "text": text} for at, text in enumerate(texts)
+        {"id": make_id("t", str(at)), "source": "t", "url": "", "date": "", "text": text}
+        for at, text in enumerate(texts)
     ]
     return documents(rows)
 

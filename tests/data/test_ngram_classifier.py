@@ -8,11 +8,21 @@ from safetensors.numpy import load_file, save
 
 from puna.data.array_file import write_arrays
 from puna.data.classify.features import NgramSettings, buckets_of
-from puna.data.classify.ngrams import NgramModel, NgramTraining, load_ngrams, split_by_id, sum_by_text, train_ngrams
+from puna.data.classify.ngrams import (
+    NgramModel,
+    NgramTraining,
+    load_ngrams,
+    split_by_id,
+    sum_by_text,
+    train_ngrams,
+)
 from puna.errors import ConfigError, DataError, WeightsError
 
 SMALL = NgramSettings(buckets=1 << 12)
-SUBJECTS, VERBS = "river stone child teacher wind garden letter village".split(), "sees finds keeps paints".split()
+SUBJECTS, VERBS = (
+    ["river", "stone", "child", "teacher", "wind", "garden", "letter", "village"],
+    ["sees", "finds", "keeps", "paints"],
+)
 
 
 def corpus(rows=600, seed=0):
@@ -20,7 +30,11 @@ def corpus(rows=600, seed=0):
     rng = random.Random(seed)
     texts, labels = [], []
     for _ in range(rows):
-        words = [w for _ in range(8) for w in ("the", rng.choice(SUBJECTS), rng.choice(VERBS), "a", rng.choice(SUBJECTS))]
+        words = [
+            w
+            for _ in range(8)
+            for w in ("the", rng.choice(SUBJECTS), rng.choice(VERBS), "a", rng.choice(SUBJECTS))
+        ]
         label = rng.choice(("order", "shuffled"))
         if label == "shuffled":
             rng.shuffle(words)
@@ -51,7 +65,9 @@ def test_the_model_depends_on_the_rows_and_not_on_their_order(trained, tmp_path)
     texts, labels, ids = corpus()
     order = list(range(len(ids)))
     random.Random(5).shuffle(order)
-    again = train_ngrams([texts[i] for i in order], [labels[i] for i in order], [ids[i] for i in order], SMALL)
+    again = train_ngrams(
+        [texts[i] for i in order], [labels[i] for i in order], [ids[i] for i in order], SMALL
+    )
     assert again.save(tmp_path / "again") == trained.save(tmp_path / "first")
     other = train_ngrams(texts, labels, ids, SMALL, NgramTraining(seed=1))
     assert not np.array_equal(other.table, trained.table)
@@ -94,7 +110,10 @@ def test_a_label_that_is_rare_weighs_as_much_as_the_others():
     fresh, wanted, _ = corpus(300, seed=2)
     shuffled = [text for text, label in zip(fresh, wanted, strict=True) if label == "shuffled"]
     found = [
-        (train_ngrams(*some, SMALL, NgramTraining(balance=balance, epochs=1)).predict(shuffled).argmax(1) == 1).mean()
+        (
+            train_ngrams(*some, SMALL, NgramTraining(balance=balance, epochs=1)).predict(shuffled).argmax(1)
+            == 1
+        ).mean()
         for balance in (False, True)
     ]
     assert found[1] > found[0] + 0.1
@@ -182,9 +201,9 @@ def test_settings_that_mean_nothing_are_refused():
     with pytest.raises(ConfigError):
         NgramSettings.read({"characters": [5, 2]}, "here")
     with pytest.raises(WeightsError, match="float16"):
-        NgramModel(("a", "b"), SMALL, np.full((1 << 12, 2), 1e9, np.float32), np.zeros(2, np.float32), {}).save(
-            "never", "float16"
-        )
+        NgramModel(
+            ("a", "b"), SMALL, np.full((1 << 12, 2), 1e9, np.float32), np.zeros(2, np.float32), {}
+        ).save("never", "float16")
 
 
 def hostile(trained, path):

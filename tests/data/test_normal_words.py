@@ -18,7 +18,7 @@ def slow_words(text, symbols=False):
             if unicodedata.combining(c):
                 continue
             kind = kind_of(c, symbols)
-            if kind == "word" and last == "word" or kind == "symbol" and last == "symbol":
+            if (kind == "word" and last == "word") or (kind == "symbol" and last == "symbol"):
                 word, begin, _ = found[-1]
                 found[-1] = word + c, begin, at + 1
             elif kind != "break":
@@ -35,7 +35,14 @@ def kind_of(c, symbols):
         return "symbol" if symbols else "break"
     if category[0] not in "LNM":
         return "break"
-    spaceless = ((0xE00, 0xEFF), (0x1000, 0x109F), (0x1780, 0x17FF), (0x2E80, 0x312F), (0x31A0, 0x9FFF), (0xF900, 0xFAFF))
+    spaceless = (
+        (0xE00, 0xEFF),
+        (0x1000, 0x109F),
+        (0x1780, 0x17FF),
+        (0x2E80, 0x312F),
+        (0x31A0, 0x9FFF),
+        (0xF900, 0xFAFF),
+    )
     return "alone" if any(low <= ord(c) <= high for low, high in spaceless) else "word"
 
 
@@ -65,7 +72,11 @@ def test_words_and_their_places_are_those_of_the_slow_definition(texts, symbols)
 
 def test_all_ways_to_write_the_same_words_give_the_same_hashes():
     one = normal_words(["Déjà vu: it’s ﬁne"]).hashes
-    for other in ("deja\u0301 vu its fine".replace("its", "it s"), "DÉJÀ  VU, (it's) *ﬁne*", "dé\u00adjà v\u200bu it s ｆｉｎｅ"):
+    for other in (
+        "deja\u0301 vu its fine".replace("its", "it s"),
+        "DÉJÀ  VU, (it's) *ﬁne*",
+        "dé\u00adjà v\u200bu it s ｆｉｎｅ",
+    ):
         assert normal_words([other]).hashes.tolist() == one.tolist()
     assert normal_words(["deja vu it was fine"]).hashes.tolist() != one.tolist()
 
@@ -91,4 +102,9 @@ def test_runs_stay_within_their_text():
 def test_the_hashes_are_those_of_every_other_day():
     found = normal_words(["Puna, the high grassland"])
     assert found.hashes.dtype == np.uint64
-    assert found.hashes.tolist() == [11012700483790313616, 9799236388598190538, 15647059651103939589, 2200890369042348370]
+    assert found.hashes.tolist() == [
+        11012700483790313616,
+        9799236388598190538,
+        15647059651103939589,
+        2200890369042348370,
+    ]

@@ -12,8 +12,8 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field
 
-from puna.data.classify.measure import Estimate, of_label
 from puna.data.array_file import read_arrays, take, write_arrays
+from puna.data.classify.measure import Estimate, of_label
 from puna.data.classify.ngrams import split_by_id
 from puna.errors import DataError, WeightsError, need
 from puna.settings import Settings

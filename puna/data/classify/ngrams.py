@@ -17,8 +17,8 @@ import numpy as np
 from pydantic import Field
 
 from puna import log
-from puna.data.classify.features import Features, NgramSettings, buckets_of
 from puna.data.array_file import read_arrays, take, write_arrays
+from puna.data.classify.features import Features, NgramSettings, buckets_of
 from puna.data.normal_words import mix
 from puna.errors import ConfigError, DataError, WeightsError, need
 from puna.settings import Settings
@@ -62,7 +62,8 @@ class NgramModel:
         columns = [
             sum_by_text(self.table[:, at][found.buckets], found.offsets) for at in range(len(self.labels))
         ]
-        return np.stack(columns, 1) / np.maximum(found.counts(), 1)[:, None] + self.bias
+        counts = np.maximum(found.counts(), 1).astype(np.float32)
+        return np.stack(columns, 1) / counts[:, None] + self.bias
 
     def save(self, path: str | Path, storage: Literal["float32", "float16", "int8"] = "float32") -> str:
         """Write the model; the answer is the file's SHA-256."""
