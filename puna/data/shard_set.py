@@ -10,6 +10,7 @@ import numpy as np
 
 from puna.data.shards import SUFFIX, Document, Header, Shard, shard_name
 from puna.errors import DataError, need
+from puna.tokenizer.tokenizer import Tokenizer
 
 MOST_OPEN = 64  # shards mapped at a time: each takes a file handle
 
@@ -24,7 +25,10 @@ class Window:
 
 
 class ShardSet:
-    """`size` tokens of `count` documents, below `vocabulary`, in the order of the shards' numbers."""
+    """`size` tokens of `count` documents, below `vocabulary`, in the order of the shards' numbers.
+
+    `tokenizer` is the beginning of the fingerprint of the one that made them, or zeros.
+    """
 
     def __init__(self, folder: Path):
         self.folder = Path(folder)
@@ -34,8 +38,9 @@ class ShardSet:
         missing = next((name for name in wanted if name not in set(found)), None)
         need(missing is None, f"{folder}: {missing} is missing among {len(found):,} shards", error=DataError)
         headers = [Header.read(self.folder / name) for name in wanted]
-        self.vocabulary = headers[0].vocabulary
-        odd = [name for name, h in zip(wanted, headers, strict=True) if h.vocabulary != self.vocabulary]
+        self.vocabulary, self.tokenizer = headers[0].vocabulary, headers[0].tokenizer
+        same = (self.vocabulary, self.tokenizer)
+        odd = [n for n, h in zip(wanted, headers, strict=True) if (h.vocabulary, h.tokenizer) != same]
         need(not odd, f"{folder}: {odd[:1]} has another vocabulary than {wanted[0]}", error=DataError)
         self._token_starts = np.cumsum([0] + [header.tokens for header in headers])
         self._document_starts = np.cumsum([0] + [header.documents for header in headers])
@@ -74,6 +79,16 @@ class ShardSet:
         need(0 <= number < self.count, f"{self.folder}: no document {number:,}", error=DataError)
         at = int(np.searchsorted(self._document_starts, number, side="right")) - 1
         return self.shard(at).document(number - int(self._document_starts[at]))
+
+    def made_by(self, tokenizer: Tokenizer) -> None:
+        """DataError if these ids are another vocabulary's."""
+        same = self.vocabulary == tokenizer.size and self.tokenizer.hex() == tokenizer.fingerprint()[:16]
+        need(
+            same,
+            f"{self.folder}: its ids are not those of {tokenizer}",
+            "the tokenizer of that run",
+            DataError,
+        )
 
     def counts(self) -> dict[str, tuple[int, int]]:
         """How many documents and tokens are from each source."""

@@ -1,6 +1,6 @@
 """Token shards: the ids of many documents in one file, to be mapped into memory instead of read.
 
-    128 bytes   header: magic, version, bytes of an id, size of the vocabulary, counts, two checksums
+    128 bytes   header: magic, version, bytes of an id, size and mark of the vocabulary, counts, checksums
     ids         u16 or u32, document after document, filled up to a multiple of 8 bytes
     starts      u64 x (documents + 1): document i is ids[starts[i] : starts[i + 1]], never empty
     documents   16 bytes x documents: the id that each one has in the documents' table
@@ -27,7 +27,7 @@ from puna.errors import DataError, need
 
 MAGIC, VERSION = b"PUNATOKS", 1
 SUFFIX = ".tokens"
-_FIELDS = struct.Struct("<8sII5Q8x32s")  # then the checksum of these and of the index
+_FIELDS = struct.Struct("<8sII5Q8s32s")  # then the checksum of these and of the index
 HEADER = 128
 _BLOCK = 2**24  # bytes read at a time where a whole file is read
 
@@ -54,6 +54,7 @@ class Header:
     documents: int
     sources: int
     names: int  # bytes
+    tokenizer: bytes  # the first 8 of its fingerprint
     ids_sum: bytes
 
     @classmethod
@@ -92,20 +93,21 @@ class Header:
     def packed(self, index: bytes) -> bytes:
         """The 128 bytes of this header; `index` is all that stands behind the ids."""
         said = (self.id_bytes, self.vocabulary, self.tokens, self.documents, self.sources, self.names)
-        fields = _FIELDS.pack(MAGIC, VERSION, *said, self.ids_sum)
+        fields = _FIELDS.pack(MAGIC, VERSION, *said, self.tokenizer, self.ids_sum)
         return fields + _sum(fields + index)
 
 
 class ShardWriter:
     """Writes one shard as documents come; the file appears, whole, when the `with` block ends well.
 
-    In memory stay 28 bytes for each document.
+    `vocabulary` is the tokenizer's size, `tokenizer` its fingerprint. In memory stay 28 bytes a document.
     """
 
-    def __init__(self, path: Path, vocabulary: int, sources: Sequence[str]):
+    def __init__(self, path: Path, vocabulary: int, sources: Sequence[str], tokenizer: str = 64 * "0"):
         named = len(set(sources)) == len(sources) and not any("\0" in name for name in sources)
         assert named and 0 < vocabulary <= 2**32
         self.path, self.vocabulary, self.sources = Path(path), vocabulary, tuple(sources)
+        self._tokenizer = bytes.fromhex(tokenizer)[:8]
         self.tokens, self._dtype = 0, np.dtype("<u2" if vocabulary <= 2**16 else "<u4")
         self._lengths: list[np.ndarray] = []
         self._ids: list[np.ndarray] = []
@@ -163,6 +165,7 @@ class ShardWriter:
             documents=len(lengths),
             sources=len(self.sources),
             names=len(names),
+            tokenizer=self._tokenizer,
             ids_sum=self._sum.digest(),
         )
         self._file.write(index)
