@@ -19,7 +19,8 @@ from puna import __version__
 from puna.cli.screen import clean
 from puna.errors import PunaError
 
-VERBS = {  # name: (what it does, examples); the function puna.cli.<name>:<name> does it
+# name: (what it does, examples). puna.cli.<name>:<name> does it; of two words, puna.cli.<first>:<second>.
+VERBS = {
     "chat": (
         "Talk to a model, or ask it one thing.",
         'puna chat\npuna chat model.gguf -p "Why is the sky blue?" --temperature 0\n'
@@ -41,6 +42,17 @@ VERBS = {  # name: (what it does, examples); the function puna.cli.<name>:<name>
         "Write a model in fewer bits.",
         "puna quantize model-folder --to q4_k_m",
     ),
+    "tokenizer train": (
+        "Learn a vocabulary from texts.",
+        "puna tokenizer train corpus.jsonl --size 8192 --out my-tokenizer",
+    ),
+    "tokenizer measure": (
+        "Tell what a vocabulary makes of texts.",
+        "puna tokenizer measure my-tokenizer notes.txt --against smollm2",
+    ),
+}
+GROUPS = {  # the first words of verbs that have two
+    "tokenizer": "Learn a vocabulary, or judge one.",
 }
 
 
@@ -57,9 +69,14 @@ def application() -> App:
         result_action="return_value",
         suppress_keyboard_interrupt=False,
     )
+    groups = {"": app}
     for name, (what, examples) in VERBS.items():
+        group, _, verb = name.rpartition(" ")
+        if group not in groups:
+            groups[group] = App(name=group, help=GROUPS[group])
+            app.command(groups[group])
         shown = "For example:\n  " + examples.replace("\n", "\n  ")
-        app.command(f"puna.cli.{name}:{name}", name=name, help=what, help_epilogue=shown)
+        groups[group].command(f"puna.cli.{group or verb}:{verb}", name=verb, help=what, help_epilogue=shown)
     return app
 
 

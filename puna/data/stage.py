@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -73,6 +74,21 @@ class Round:
     reduce: Callable[[pa.Table], pa.Table]
     reads: str = "documents"
     side: str | None = None
+
+
+@dataclass(frozen=True)
+class Finish:
+    """The end of a pipeline: rows come together as in a Round, and files are written of them.
+
+    emit is a Round's, of documents. Keys are hashes, and their order is the order of what is written:
+    partition p of 2^b holds the keys whose first b bits, as they are, make the number p.
+    write(rows, partition, folder) -> the names of the files it wrote into this folder on a local disk; the
+    same bytes in whatever order the rows come.
+    """
+
+    name: str
+    emit: Callable[[pa.Table, int, pa.Table | None], pa.Table]
+    write: Callable[[pa.Table, int, Path], list[str]]
 
 
 class Removal(Stage):

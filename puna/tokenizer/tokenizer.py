@@ -5,6 +5,8 @@ merge order, special tokens that no user's text can produce, texts of any length
 """
 
 import codecs
+import hashlib
+import json
 import re
 from collections.abc import Iterable
 from functools import cached_property
@@ -67,6 +69,19 @@ class Tokenizer:
     def bytes_of(self, id: int) -> bytes:
         """The bytes of one id, a special token's are its text; none for an id that the vocabulary skips."""
         return self._bytes([id], special=True)[0]
+
+    def fingerprint(self) -> str:
+        """Of all that ids depend on, wherever it was read: as many hex digits as SHA-256 has."""
+        in_order = sorted(self.pieces.ranks, key=self.pieces.ranks.__getitem__)
+        ids = list(range(len(in_order))) if self.pieces.ids is None else list(self.pieces.ids)
+        said = [
+            list(map(len, in_order)),
+            ids,
+            sorted(self._lost),
+            self.split.name,
+            sorted(self.specials.items()),
+        ]
+        return hashlib.sha256(json.dumps(said).encode() + b"".join(in_order)).hexdigest()
 
     def stream(self, special: bool = False) -> "Stream":
         """Decode ids as they come."""

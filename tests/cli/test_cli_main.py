@@ -63,10 +63,10 @@ def test_help_comes_at_once_and_without_heavy_imports(tmp_path):
 
 @pytest.mark.parametrize("name", command.VERBS)
 def test_every_verb_has_help_with_an_example_and_no_torch(name, capsys):
-    assert main([name, "--help"]) == 0
+    assert main([*name.split(), "--help"]) == 0
     shown = capsys.readouterr().out
     assert "For example:" in shown and f"puna {name}" in shown
-    code = f"import sys; from puna.cli.main import main; main(['{name}', '--help'])"
+    code = f"import sys; from puna.cli.main import main; main([*'{name}'.split(), '--help'])"
     code += "; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], stdout=subprocess.DEVNULL).returncode == 0
 
