@@ -1,0 +1,106 @@
+"""Saved pages: HTML files in folders and in zips. A folder is one piece, a zip is one.
+
+Nothing is unpacked to disk. A name in a zip is only a name: one that climbs out of its archive is skipped.
+"""
+
+import zipfile
+import zlib
+from collections import Counter
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path, PurePosixPath
+
+from puna.data.document import make_id
+from puna.data.extract.page import Extract
+from puna.data.sources.files import files_of, folders, key, one_key_each, root_of
+from puna.data.sources.reading import Reading, Row
+from puna.errors import DataError
+
+ENDINGS = (".html", ".htm", ".xhtml")
+
+
+class Pages(Reading):
+    """HTML files in folders (each folder below them is a piece) and zips."""
+
+    extract: Extract = Extract()
+
+    def inputs(self) -> tuple[str, ...]:
+        return one_key_each(self.paths, folders(self.paths, (*ENDINGS, ".zip"), alone=".zip"))
+
+    def rows(self, piece: str, skipped: Counter[str]) -> Iterator[Row]:
+        named = _zipped if piece.lower().endswith(".zip") else self._saved
+        for name, date, data in named(piece, self.document_bytes, skipped):
+            page = self.extract.page(data, None)
+            if page.refused:
+                skipped[page.refused] += 1
+                continue
+            name = f"{key(self.paths, Path(piece))}/{name}"
+            made: Row = {"id": make_id(self.name, name), "source": self.name, "url": name, "date": date}
+            yield made | {"text": page.text, "mime": "text/html"}
+
+    def _saved(self, piece: str, most: int, skipped: Counter[str]) -> Iterator[tuple[str, str, bytes]]:
+        for path in files_of(Path(piece), root_of(self.paths, Path(piece)), ENDINGS):
+            with path.open("rb") as stream:
+                data = stream.read(most + 1)
+            if len(data) > most:
+                skipped["too_long"] += 1
+            else:
+                yield path.name, "", data
+
+
+def _zipped(piece: str, most: int, skipped: Counter[str]) -> Iterator[tuple[str, str, bytes]]:
+    """(name, date, bytes) of every page in a zip."""
+    try:
+        with zipfile.ZipFile(piece) as archive:
+            for entry in _entries(archive, skipped):
+                data = _bytes(archive, entry, most, skipped)
+                if data is not None:
+                    yield entry.filename, _date(entry), data
+    except (zipfile.BadZipFile, OSError) as problem:
+        raise DataError(f"{piece}: not a zip that can be read: {problem}") from None
+
+
+def _entries(archive: zipfile.ZipFile, skipped: Counter[str]) -> Iterator[zipfile.ZipInfo]:
+    """Pages by name, each kept in bytes of its own: zips that grow by reading one place twice end here."""
+    end = 0
+    entries = sorted(archive.infolist(), key=lambda entry: (entry.header_offset, entry.filename))
+    for entry in entries:
+        before, end = end, max(end, entry.header_offset + 30 + entry.compress_size)
+        if entry.is_dir() or not entry.filename.lower().endswith(ENDINGS):
+            continue
+        reason = "overlapping" if entry.header_offset < before else _unsafe(entry)
+        if reason:
+            skipped[reason] += 1
+        else:
+            yield entry
+
+
+def _unsafe(entry: zipfile.ZipInfo) -> str | None:
+    path = PurePosixPath(entry.filename)
+    strange = "\\" in entry.filename or not entry.filename.isprintable()
+    if path.is_absolute() or ".." in path.parts or strange:
+        return "unsafe_name"
+    return "encrypted" if entry.flag_bits & 1 else None
+
+
+def _bytes(
+    archive: zipfile.ZipFile, entry: zipfile.ZipInfo, most: int, skipped: Counter[str]
+) -> bytes | None:
+    """An entry's bytes, whatever length it claims."""
+    try:
+        with archive.open(entry) as stream:
+            data = stream.read(most + 1)
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, OSError):
+        skipped["damaged"] += 1
+        return None
+    if len(data) > most:
+        skipped["too_long"] += 1
+        return None
+    return data
+
+
+def _date(entry: zipfile.ZipInfo) -> str:
+    try:
+        return datetime(*entry.date_time, tzinfo=UTC).strftime("%Y-%m-%d")
+    except ValueError:  # the thirtieth of February
+        return ""
