@@ -42,6 +42,25 @@ VERBS = {
         "Write a model in fewer bits.",
         "puna quantize model-folder --to q4_k_m",
     ),
+    "data plan": (
+        "Tell what a recipe will take.",
+        "puna data plan web.toml\npuna data plan web.toml --documents 3000000000 --pieces 90000",
+    ),
+    "data run": (
+        "Carry out a recipe: raw pages in, clean documents or token shards out.",
+        "puna data run web.toml --out run\npuna data run web.toml --out run --shard 3/64 --step 00-read",
+    ),
+    "data report": ("Tell what a run kept and dropped, and why.", "puna data report run"),
+    "data explain": (
+        "Tell why a document was kept or dropped.",
+        "puna data explain run https://example.com/page",
+    ),
+    "data diff": ("Tell what two runs do differently.", "puna data diff before after"),
+    "data verify": ("Hash every file of a run again.", "puna data verify run"),
+    "data launch": (
+        "Print a file that runs a recipe on a cluster.",
+        "puna data launch web.toml slurm --out /shared/run --shards 64",
+    ),
     "tokenizer train": (
         "Learn a vocabulary from texts.",
         "puna tokenizer train corpus.jsonl --size 8192 --out my-tokenizer",
@@ -52,6 +71,7 @@ VERBS = {
     ),
 }
 GROUPS = {  # the first words of verbs that have two
+    "data": "Raw web to audited shards.",
     "tokenizer": "Learn a vocabulary, or judge one.",
 }
 
