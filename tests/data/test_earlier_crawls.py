@@ -90,6 +90,13 @@ def test_a_crawl_in_two_runs_leaves_no_copy_of_an_earlier_document(crawls, tmp_p
         )
 
 
+def test_a_document_that_comes_again_under_its_own_id_goes(crawls, tmp_path):
+    first, _ = crawls
+    earlier = indexed(tmp_path, [first])
+    assert len(decided(SameText(earlier=earlier), dealt(first, 2))[0]) == len(first)
+    assert len(decided(SameAddress(earlier=earlier), dealt(first, 2))[0]) == len(first)
+
+
 def test_a_folder_that_is_no_index_is_told(tmp_path):
     with pytest.raises(DataError, match="holds no index of 'urls'"):
         decided(SameAddress(earlier=(str(tmp_path),)), [table(["a"], urls=["http://a.b"])])

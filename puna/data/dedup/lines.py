@@ -67,7 +67,9 @@ class FrequentLines(Edit):
 
 def _lines(data: np.ndarray, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(first byte, first byte of the next) of every line; a line ends with its row at the latest."""
-    cuts = np.unique(np.concatenate((offsets, np.flatnonzero(data == 10) + 1)))
+    cut = np.append(True, data == 10)
+    cut[offsets] = True
+    cuts = np.flatnonzero(cut)
     return cuts[:-1], cuts[1:]
 
 

@@ -117,7 +117,7 @@ class NearCopies(Crawl):
 
     def send(self, table: pa.Table, shard: int, side: pa.Table | None = None) -> pa.Table:
         """Pairs on their way to the member's shard; the first of each head and shard carries the text."""
-        asked = (_NO__PAIRS if side is None else side).sort_by(
+        asked = (_NO_PAIRS if side is None else side).sort_by(
             [(n, "ascending") for n in ("head", "member_shard", "member")]
         )
         here = pc.and_(pc.equal(asked["head_shard"], shard), pa.array(begins(asked, "head", "member_shard")))
@@ -129,7 +129,7 @@ class NearCopies(Crawl):
 
     def verify(self, table: pa.Table, shard: int, side: pa.Table | None = None) -> pa.Table:
         """The pairs of this shard that are copies in truth, as edges at both of their ends."""
-        pairs = _NO__PAIRS.append_column("text", pa.array([], pa.large_string())) if side is None else side
+        pairs = _NO_PAIRS.append_column("text", pa.array([], pa.large_string())) if side is None else side
         return start(verified(pairs, self.cut(table), self.minhash, self.rules, self.earlier))
 
 
@@ -141,7 +141,7 @@ def _pairs(rows: pa.Table, members: np.ndarray, heads: np.ndarray, hot: np.ndarr
     return pairs.filter(told)
 
 
-_NO__PAIRS = pa.schema(
+_NO_PAIRS = pa.schema(
     [
         ("member", pa.binary(16)),
         ("member_shard", pa.uint32()),
