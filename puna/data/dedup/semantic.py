@@ -43,7 +43,7 @@ class SameMeaning(Removal):
         )
 
     def draw(self, table: pa.Table, shard: int, side: pa.Table | None = None) -> pa.Table:
-        """The documents that fall into the sample, and a row without a vector that says: this shard exists."""
+        """The documents that fall into the sample, and an empty row that says: this shard exists."""
         lots = mix(id_key(table["id"]) ^ draws(self.seed, 1))
         drawn = np.flatnonzero(lots % np.uint64(self.one_in) == 0)
         drawn = drawn[np.argsort(lots[drawn], kind="stable")[: self.sample]]

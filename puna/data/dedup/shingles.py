@@ -28,11 +28,13 @@ for _lead, _first, _last in ((0xE0, 0xB8, 0xBB), (0xE1, 0x80, 0x82), (0xE1, 0x9E
 _POINTS = [0xE280, 0xE281, 0xE380, 0xEFBC]  # quotation marks and dashes, CJK stops, full-width points
 
 
-def blocks(data: np.ndarray, offsets: np.ndarray) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
-    """(first row, bytes, offsets from 0) of consecutive rows, each of BLOCK_BYTES or of one larger row."""
+def blocks(
+    data: np.ndarray, offsets: np.ndarray, most: int = BLOCK_BYTES
+) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+    """(first row, bytes, offsets from 0) of consecutive rows, each of `most` bytes or of one larger row."""
     row, rows = 0, len(offsets) - 1
     while row < rows:
-        stop = max(row + 1, int(np.searchsorted(offsets, offsets[row] + BLOCK_BYTES, "right")) - 1)
+        stop = max(row + 1, int(np.searchsorted(offsets, offsets[row] + most, "right")) - 1)
         yield row, data[offsets[row] : offsets[stop]], offsets[row : stop + 1] - offsets[row]
         row = stop
 
