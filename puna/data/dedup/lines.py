@@ -47,6 +47,8 @@ class FrequentLines(Edit):
         return rows.filter(pa.array((times > self.most)[line])).select(["shard", "key"])
 
     def apply(self, table: pa.Table, side: pa.Table) -> pa.Table:
+        if not len(side):
+            return table
         frequent, texts, short = np.sort(side["key"].to_numpy()), [], of_size(table, self.longest)
         for part, places, starts, stops, keys, said in self._lines(table.filter(short)):
             gone = said & np.isin(keys, frequent)
