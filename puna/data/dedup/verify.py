@@ -10,9 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field
 
-from puna.data.dedup.earlier import find
 from puna.data.dedup.minhash import MinHash, signatures
-from puna.data.dedup.order import EARLIER, id_key
 from puna.data.dedup.shingles import blocks, runs, span_hashes, words
 from puna.data.document import text_buffers
 from puna.settings import Settings
@@ -64,37 +62,24 @@ def _by_row(hashes: np.ndarray, at: np.ndarray, rows: np.ndarray, count: int) ->
     return np.split(hashes[new], np.searchsorted(owner[new], np.arange(1, count)))
 
 
-def verified(
-    pairs: pa.Table, table: pa.Table, minhash: MinHash, rules: Rules, earlier: tuple[str, ...]
-) -> pa.Table:
-    """The pairs that hold, with the score that they hold by; `pairs` brings the texts of the heads."""
+def verified(pairs: pa.Table, table: pa.Table, heads: pa.Table, minhash: MinHash, rules: Rules) -> pa.Table:
+    """The pairs of a member in `table` and one of `heads` that hold, with the score that they hold by."""
     pairs = pairs.sort_by([("head", "ascending"), ("member", "ascending")])
     mine, member = _texts(table, pairs["member"])
-    theirs, head = _texts(_heads(pairs, earlier), pairs["head"])
+    theirs, head = _texts(heads, pairs["head"])
     signed = signatures(*text_buffers(mine), minhash), signatures(*text_buffers(theirs), minhash)
     sizes = rules.words, minhash.words
     ours, kept = _Sets(mine, sizes), _Sets(theirs, sizes)
     scores = np.zeros(len(pairs), np.float32)
     for row in np.flatnonzero(_agreement(*signed, member, head) >= rules.agreement):
         scores[row] = _score(ours[member[row]], kept[head[row]], rules)
-    held = pairs.drop_columns(["text", "shard"]).append_column("score", pa.array(scores))
-    return held.filter(pc.greater(held["score"], 0)).select(
-        ["member", "member_shard", "head", "head_shard", "template", "score"]
-    )
+    return pairs.append_column("score", pa.array(scores)).filter(pa.array(scores > 0))
 
 
 def _agreement(mine: np.ndarray, theirs: np.ndarray, member: np.ndarray, head: np.ndarray) -> np.ndarray:
     """(pairs,) the share of equal hashes of each pair."""
     parts = [slice(at, at + 4096) for at in range(0, len(member), 4096)]
     return np.concatenate([np.zeros(0), *((mine[member[p]] == theirs[head[p]]).mean(axis=1) for p in parts)])
-
-
-def _heads(pairs: pa.Table, earlier: tuple[str, ...]) -> pa.Table:
-    """The text of each head: it came with one of its pairs, or lies in the index of the earlier run."""
-    came = pairs.filter(pc.is_valid(pairs["text"])).select(["head", "text"]).rename_columns(["id", "text"])
-    keys = np.unique(id_key(pairs.filter(pc.equal(pairs["head_shard"], EARLIER))["head"]))
-    found = [find(folder, "texts", keys) for folder in earlier if len(keys)]
-    return pa.concat_tables([came, *(old.select(["id", "text"]) for old in found if old is not None)])
 
 
 def _texts(table: pa.Table, ids: pa.ChunkedArray) -> tuple[pa.Table, np.ndarray]:
