@@ -141,4 +141,5 @@ def test_a_fingerprint_tells_indexes_apart_by_what_they_hold(tmp_path):
 
 def test_the_columns_that_settings_name_are_read():
     assert set(NearCopies(priority="q", within="lang").reads) == {"id", "date", "text", "q", "lang"}
+    assert set(Index(near=NearCopies(priority="q")).reads) == {"id", "date", "text", "url", "q"}
     assert set(SameText(priority="q").reads) - set(SameText().reads) == {"q"}

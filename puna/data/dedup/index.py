@@ -19,10 +19,14 @@ class Index(Stage):
     """
 
     name = "dedup.index"
-    reads = ("id", "url", "date", "text")
     urls: SameAddress | None = SameAddress()
     exact: SameText | None = SameText()
     near: NearCopies | None = NearCopies()
+
+    @property
+    def reads(self) -> tuple[str, ...]:  # type: ignore[override]
+        made_by = [stage for stage in (self.urls, self.exact, self.near) if stage]
+        return tuple(sorted({name for stage in made_by for name in stage.reads}))
 
     def rounds(self) -> tuple[Round, ...]:
         made = []
