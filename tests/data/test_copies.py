@@ -130,6 +130,16 @@ def test_every_document_that_goes_for_its_meaning_lies_near_one_that_stays():
     assert cosines.max() < 0.95 + 1e-6
 
 
+def test_a_small_sample_serves_shards_that_have_no_part_in_it():
+    rng = np.random.default_rng(4)
+    vectors = np.repeat(rng.normal(size=(20, 8)), 2, axis=0)
+    rows = table([str(number) for number in range(40)]).append_column("embedding", pa.array(list(vectors)))
+    for one_in in (10, 10**9):
+        once = decided(SameMeaning(clusters=3, one_in=one_in), [rows])
+        assert len(once[0]) == 20
+        assert decided(SameMeaning(clusters=3, one_in=one_in), dealt(rows, 8, rng), 16) == once
+
+
 def test_kmeans_finds_the_centres_of_clear_clusters():
     rng = np.random.default_rng(3)
     centres = np.eye(4, dtype=np.float32)

@@ -6,7 +6,6 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from puna.data.dedup.earlier import save
 from puna.data.dedup.exact import SameText
 from puna.data.dedup.index import Index
 from puna.data.dedup.lines import FrequentLines
@@ -23,7 +22,7 @@ from tests.data.rounds import dealt, decided, run, survivors
 def indexed(folder, shards, partitions=4):
     for kind, parts in run(Index(), shards, partitions)[1].items():
         for number, rows in enumerate(parts):
-            save(folder, kind, number, rows)
+            Index().save(folder, kind, number, rows)
     return (str(folder),)
 
 
@@ -90,6 +89,21 @@ def test_a_crawl_in_two_runs_leaves_no_copy_of_an_earlier_document(crawls, tmp_p
         )
 
 
+def test_a_document_that_comes_again_under_its_own_id_goes(crawls, tmp_path):
+    first, _ = crawls
+    earlier = indexed(tmp_path, [first])
+    assert len(decided(SameText(earlier=earlier), dealt(first, 2))[0]) == len(first)
+    assert len(decided(SameAddress(earlier=earlier), dealt(first, 2))[0]) == len(first)
+
+
+def test_an_index_made_by_other_settings_is_refused(crawls, tmp_path):
+    first, second = crawls
+    earlier = indexed(tmp_path, [first])
+    for stage in (NearCopies(earlier=earlier, within="url"), SameText(earlier=earlier, normalise=False)):
+        with pytest.raises(DataError, match="made by"):
+            decided(stage, [second])
+
+
 def test_a_folder_that_is_no_index_is_told(tmp_path):
     with pytest.raises(DataError, match="holds no index of 'urls'"):
         decided(SameAddress(earlier=(str(tmp_path),)), [table(["a"], urls=["http://a.b"])])
@@ -117,7 +131,7 @@ def test_rounds_can_be_sent_to_other_processes(tmp_path):
 def test_a_fingerprint_tells_indexes_apart_by_what_they_hold(tmp_path):
     def fingerprint(texts):
         for kind, parts in run(Index(), [table(texts)], 1)[1].items():
-            save(tmp_path, kind, 0, parts[0])
+            Index().save(tmp_path, kind, 0, parts[0])
         return SameText(earlier=(str(tmp_path),)).fingerprint()
 
     one, other = fingerprint(["one"]), fingerprint(["two"])
@@ -127,4 +141,5 @@ def test_a_fingerprint_tells_indexes_apart_by_what_they_hold(tmp_path):
 
 def test_the_columns_that_settings_name_are_read():
     assert set(NearCopies(priority="q", within="lang").reads) == {"id", "date", "text", "q", "lang"}
+    assert set(Index(near=NearCopies(priority="q")).reads) == {"id", "date", "text", "url", "q"}
     assert set(SameText(priority="q").reads) - set(SameText().reads) == {"q"}

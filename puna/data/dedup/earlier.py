@@ -7,7 +7,9 @@ its candidates. What an earlier run kept wins, or with `rebase` stands in the to
 """
 
 import hashlib
+import json
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -22,6 +24,24 @@ class Crawl(Removal):
 
     earlier: tuple[str, ...] = ()  # the index folders of earlier runs
     rebase: bool = False  # what earlier runs kept takes part in the total order, and may lose
+    keyed: ClassVar[tuple[str, ...]]  # the settings that keys are made by
+
+    def terms(self) -> str:
+        """The settings that an index must have been made by, to be of use."""
+        return json.dumps(self.model_dump(mode="json", include=set(self.keyed)), sort_keys=True)
+
+    def with_earlier(self, rows: pa.Table, kind: str) -> pa.Table:
+        """The rows of a reduce, and of the indexes those that share a key with them, as shard EARLIER."""
+        keys = np.unique(rows["key"].to_numpy())
+        found = [find(folder, kind, keys, self.terms()) for folder in self.earlier]
+        if not found:
+            return rows
+        old = pa.concat_tables(found)
+        if not self.rebase:
+            at = old.schema.get_field_index("priority")
+            old = old.set_column(at, old.schema.field(at), pa.array(np.full(len(old), np.inf)))
+        old = old.append_column("shard", pa.array(np.full(len(old), EARLIER, np.uint32)))
+        return pa.concat_tables([rows, old.select(rows.column_names).cast(rows.schema)]).sort_by("key")
 
     def fingerprint(self) -> str:
         """Of the settings, and of what the indexes hold."""
@@ -31,8 +51,8 @@ class Crawl(Removal):
         return hashlib.sha256(b"".join(said)).hexdigest() if self.earlier else super().fingerprint()
 
 
-def save(folder: Path, kind: str, partition: int, rows: pa.Table) -> None:
-    """Write one partition of an index; `rows` are sorted by `key`."""
+def save(folder: Path, kind: str, partition: int, rows: pa.Table, terms: str) -> None:
+    """Write one partition of an index; `rows` are sorted by `key`, made by the settings `terms`."""
     path = folder / kind / f"{partition:05d}.arrow"
     path.parent.mkdir(parents=True, exist_ok=True)
     rows = rows.combine_chunks()
@@ -40,18 +60,25 @@ def save(folder: Path, kind: str, partition: int, rows: pa.Table) -> None:
     with pa.ipc.new_stream(sink, rows.schema) as writer:
         writer.write_table(rows)
     content = hashlib.sha256(sink.getvalue()).hexdigest()
-    rows = rows.replace_schema_metadata({"content": content})
+    rows = rows.replace_schema_metadata({"content": content, "terms": terms})
     with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, rows.schema) as writer:
         writer.write_table(rows)
 
 
-def find(folder: str, kind: str, keys: np.ndarray) -> pa.Table | None:
-    """The rows of an index whose key is among the sorted `keys`; None if there is none."""
+def find(folder: str, kind: str, keys: np.ndarray, terms: str) -> pa.Table:
+    """The rows of an index, made by the settings `terms`, whose key is among the sorted `keys`."""
     paths = sorted(Path(folder, kind).glob("*.arrow"))
     fix = "the index folder of a finished run"
     need(paths, f"{folder}: holds no index of {kind!r}", fix, error=DataError)
-    found = [_matching(part, keys) for part in map(_open, paths) if len(part)]
-    return pa.concat_tables(found) if found else None
+    found = []
+    for path in paths:
+        part = _open(path)
+        made_by = (part.schema.metadata or {}).get(b"terms", b"").decode()
+        need(
+            made_by == terms, f"{path}: made by {made_by}, not by {terms}", "equal settings", error=DataError
+        )
+        found.append(_matching(part, keys).replace_schema_metadata())
+    return pa.concat_tables(found)
 
 
 def _open(path: Path) -> pa.Table:
@@ -64,23 +91,9 @@ def _open(path: Path) -> pa.Table:
 
 def _matching(part: pa.Table, keys: np.ndarray) -> pa.Table:
     held = part["key"].combine_chunks().to_numpy()
-    first, last = np.searchsorted(keys, held[0], "left"), np.searchsorted(keys, held[-1], "right")
-    asked = keys[first:last]
+    first, last = np.searchsorted(keys, held[:1], "left"), np.searchsorted(keys, held[-1:], "right")
+    asked = keys[first[0] : last[0]] if len(held) else keys[:0]
     starts, stops = np.searchsorted(held, asked, "left"), np.searchsorted(held, asked, "right")
     sizes = stops - starts  # a key may stand more than once: equal halves of longer hashes
     before = np.cumsum(sizes) - sizes
     return part.take(pa.array(np.repeat(starts - before, sizes) + np.arange(sizes.sum())))
-
-
-def with_earlier(rows: pa.Table, folders: tuple[str, ...], kind: str, rebase: bool) -> pa.Table:
-    """The rows of a reduce, and of the indexes those that share a key with them, as shard EARLIER."""
-    keys = np.unique(rows["key"].to_numpy())
-    found = [old for folder in folders if (old := find(folder, kind, keys)) is not None]
-    if not found:
-        return rows
-    old = pa.concat_tables(found)
-    if not rebase:
-        at = old.schema.get_field_index("priority")
-        old = old.set_column(at, old.schema.field(at), pa.array(np.full(len(old), np.inf)))
-    old = old.append_column("shard", pa.array(np.full(len(old), EARLIER, np.uint32)))
-    return pa.concat_tables([rows, old.select(rows.column_names).cast(rows.schema)]).sort_by("key")

@@ -5,7 +5,7 @@ import unicodedata
 
 import pyarrow as pa
 
-from puna.data.dedup.earlier import Crawl, with_earlier
+from puna.data.dedup.earlier import Crawl
 from puna.data.dedup.order import binary16, halves, one_survivor, standing
 from puna.data.stage import Round
 
@@ -14,6 +14,7 @@ class SameText(Crawl):
     """Drops all but the best of equal texts by the total order of order.py."""
 
     name = "dedup.exact"
+    keyed = ("normalise",)
     reasons = ("dedup.exact.copy",)
     normalise: bool = True  # NFC, and any run of blanks counts as one; else byte for byte
     priority: str = ""  # a column; of equal texts the highest value stays
@@ -36,4 +37,4 @@ class SameText(Crawl):
         return hashlib.blake2b(form.encode(), digest_size=16).digest()
 
     def reduce(self, rows: pa.Table) -> pa.Table:
-        return one_survivor(with_earlier(rows, self.earlier, "exact", self.rebase))
+        return one_survivor(self.with_earlier(rows, "exact"))

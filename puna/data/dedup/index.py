@@ -1,7 +1,10 @@
 """What a run leaves for the next one: rounds over the documents that it kept, whose results are saved."""
 
+from pathlib import Path
+
 import pyarrow as pa
 
+from puna.data.dedup.earlier import save
 from puna.data.dedup.exact import SameText
 from puna.data.dedup.near import NearCopies
 from puna.data.dedup.order import begins, best_first, id_key, standing
@@ -10,16 +13,20 @@ from puna.data.stage import Round, Stage
 
 
 class Index(Stage):
-    """The index of a run: each round's name is the kind, each partition of its results a file (earlier.save).
+    """The index of a run: each round's name is the kind, each partition of its results a file.
 
     The settings are those that the documents were compared by; None leaves that kind out.
     """
 
     name = "dedup.index"
-    reads = ("id", "url", "date", "text")
     urls: SameAddress | None = SameAddress()
     exact: SameText | None = SameText()
     near: NearCopies | None = NearCopies()
+
+    @property
+    def reads(self) -> tuple[str, ...]:  # type: ignore[override]
+        made_by = [stage for stage in (self.urls, self.exact, self.near) if stage]
+        return tuple(sorted({name for stage in made_by for name in stage.reads}))
 
     def rounds(self) -> tuple[Round, ...]:
         made = []
@@ -30,6 +37,12 @@ class Index(Stage):
         if self.near:
             made += [Round("bands", self.near.emit, _best), Round("texts", self.texts, _best)]
         return tuple(made)
+
+    def save(self, folder: Path, kind: str, partition: int, rows: pa.Table) -> None:
+        """Write what a round said of a share of the keys."""
+        made_by = {"urls": self.urls, "exact": self.exact, "bands": self.near, "texts": self.near}[kind]
+        assert made_by
+        save(folder, kind, partition, rows, made_by.terms())
 
     def texts(self, table: pa.Table, shard: int, side: pa.Table | None = None) -> pa.Table:
         """The texts that later documents may be compared with."""

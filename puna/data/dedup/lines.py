@@ -47,6 +47,8 @@ class FrequentLines(Edit):
         return rows.filter(pa.array((times > self.most)[line])).select(["shard", "key"])
 
     def apply(self, table: pa.Table, side: pa.Table) -> pa.Table:
+        if not len(side):
+            return table
         frequent, texts, short = np.sort(side["key"].to_numpy()), [], of_size(table, self.longest)
         for part, places, starts, stops, keys, said in self._lines(table.filter(short)):
             gone = said & np.isin(keys, frequent)
@@ -67,7 +69,9 @@ class FrequentLines(Edit):
 
 def _lines(data: np.ndarray, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(first byte, first byte of the next) of every line; a line ends with its row at the latest."""
-    cuts = np.unique(np.concatenate((offsets, np.flatnonzero(data == 10) + 1)))
+    cut = np.append(True, data == 10)
+    cut[offsets] = True
+    cuts = np.flatnonzero(cut)
     return cuts[:-1], cuts[1:]
 
 

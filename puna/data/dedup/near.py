@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field
 
-from puna.data.dedup.earlier import Crawl, with_earlier
+from puna.data.dedup.earlier import Crawl, find
 from puna.data.dedup.minhash import UNSIGNED, MinHash, band_keys, signatures
 from puna.data.dedup.order import EARLIER, begins, best_first, binary16, crowded, id_key, standing
 from puna.data.dedup.settle import choose, count, end_at_kept, end_at_member, settle, start
@@ -29,6 +29,7 @@ class NearCopies(Crawl):
     """Drops documents that repeat, almost word for word, one that is kept."""
 
     name = "dedup.near"
+    keyed = ("minhash", "longest", "within")
     reasons = ("dedup.near.copy", "dedup.near.template")  # template: found in groups above `cap` only
     minhash: MinHash = MinHash()
     rules: Rules = Rules()
@@ -104,7 +105,7 @@ class NearCopies(Crawl):
 
     def meet(self, rows: pa.Table) -> pa.Table:
         """Pairs of a document and a better one: the first few of a group stand for the rest."""
-        rows = with_earlier(rows, self.earlier, "bands", self.rebase)
+        rows = self.with_earlier(rows, "bands")
         rows = best_first(crowded(rows, "key"), "key")
         new = begins(rows, "key")
         group, firsts = np.cumsum(new) - 1, np.flatnonzero(new)
@@ -117,7 +118,7 @@ class NearCopies(Crawl):
 
     def send(self, table: pa.Table, shard: int, side: pa.Table | None = None) -> pa.Table:
         """Pairs on their way to the member's shard; the first of each head and shard carries the text."""
-        asked = (_NO__PAIRS if side is None else side).sort_by(
+        asked = (_NO_PAIRS if side is None else side).sort_by(
             [(n, "ascending") for n in ("head", "member_shard", "member")]
         )
         here = pc.and_(pc.equal(asked["head_shard"], shard), pa.array(begins(asked, "head", "member_shard")))
@@ -129,8 +130,15 @@ class NearCopies(Crawl):
 
     def verify(self, table: pa.Table, shard: int, side: pa.Table | None = None) -> pa.Table:
         """The pairs of this shard that are copies in truth, as edges at both of their ends."""
-        pairs = _NO__PAIRS.append_column("text", pa.array([], pa.large_string())) if side is None else side
-        return start(verified(pairs, self.cut(table), self.minhash, self.rules, self.earlier))
+        pairs = _NO_PAIRS.append_column("text", pa.array([], pa.large_string())) if side is None else side
+        old = np.unique(id_key(pairs.filter(pc.equal(pairs["head_shard"], EARLIER))["head"]))
+        found = [find(folder, "texts", old, self.terms()) for folder in self.earlier]
+        heads = [
+            pairs.filter(pc.is_valid(pairs["text"])).select(["head", "text"]).rename_columns(["id", "text"])
+        ]
+        heads += [part.select(["id", "text"]) for part in found]
+        pairs = pairs.drop_columns(["text", "shard"])
+        return start(verified(pairs, self.cut(table), pa.concat_tables(heads), self.minhash, self.rules))
 
 
 def _pairs(rows: pa.Table, members: np.ndarray, heads: np.ndarray, hot: np.ndarray) -> pa.Table:
@@ -141,7 +149,7 @@ def _pairs(rows: pa.Table, members: np.ndarray, heads: np.ndarray, hot: np.ndarr
     return pairs.filter(told)
 
 
-_NO__PAIRS = pa.schema(
+_NO_PAIRS = pa.schema(
     [
         ("member", pa.binary(16)),
         ("member_shard", pa.uint32()),

@@ -106,14 +106,14 @@ def decisions(shard, ids, codes, values, siblings) -> pa.Table:
 
 def one_survivor(rows: pa.Table) -> pa.Table:
     """DECISIONS over copies, equal in `key` and `rest`: the best stays, with the number of copies noted."""
-    rows = best_first(
-        crowded(rows.sort_by([("key", "ascending"), ("rest", "ascending")]), "key", "rest"), "key", "rest"
-    )
+    rows = crowded(rows.sort_by([("key", "ascending"), ("rest", "ascending")]), "key", "rest")
+    rows = best_first(rows, "key", "rest")
     new = begins(rows, "key", "rest")
     group = np.cumsum(new) - 1  # (N,)
     sizes, heads = np.bincount(group, minlength=0)[group], np.flatnonzero(new)[group]
     siblings = rows["id"].take(pa.array(heads))
-    told = rows["shard"].to_numpy() != EARLIER
-    told &= new | pc.not_equal(rows["id"], siblings).to_numpy()  # one id twice is one document
+    told = new | pc.not_equal(rows["id"], siblings).to_numpy()  # one id twice in a run is one document
+    shards = rows["shard"].to_numpy()
+    told = (told | (shards[heads] == EARLIER)) & (shards != EARLIER)
     codes = np.where(new, KEEP, 0)
     return decisions(rows["shard"], rows["id"], codes, sizes, siblings).filter(pa.array(told))

@@ -8,6 +8,7 @@ from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from pydantic import Field
 
 from puna.data.dedup.order import begins, best_first, decisions, draws, id_key, mix, standing
@@ -24,7 +25,8 @@ class SameMeaning(Removal):
     reasons = ("dedup.semantic.copy",)
     alike: float = Field(0.95, gt=0, le=1)  # cosine; Llama 3 publishes no value
     clusters: int = Field(1000, ge=1)
-    sample: int = Field(100_000, ge=1)  # documents that the centres are learned from
+    sample: int = Field(100_000, ge=1)  # documents that the centres are learned from, at most
+    one_in: int = Field(1, ge=1)  # documents is drawn for the sample: documents of the run / `sample`
     steps: int = Field(10, ge=1)  # of k-means
     largest: int = Field(50_000, ge=1)  # documents of a cluster that are compared: the best of them
     priority: str = ""  # a column; the highest value stays
@@ -41,29 +43,35 @@ class SameMeaning(Removal):
         )
 
     def draw(self, table: pa.Table, shard: int, side: pa.Table | None = None) -> pa.Table:
-        """The documents that may be in the sample: those of the smallest hash. All meet under one key."""
+        """The documents that fall into the sample, and an empty row that says: this shard exists."""
         lots = mix(id_key(table["id"]) ^ draws(self.seed, 1))
-        first = np.argsort(lots, kind="stable")[: self.sample]
-        here = np.full(len(first), shard, np.uint32)
-        vectors = _column(_vectors(table)[first])
-        return pa.table(
-            {"key": np.zeros(len(first), np.uint64), "lot": lots[first], "shard": here, "embedding": vectors}
-        )
+        drawn = np.flatnonzero(lots % np.uint64(self.one_in) == 0)
+        drawn = drawn[np.argsort(lots[drawn], kind="stable")[: self.sample]]
+        vectors = pa.concat_arrays([_column(_vectors(table)[drawn]), pa.array([[]], pa.list_(pa.float32()))])
+        columns = {
+            "key": np.zeros(len(vectors), np.uint64),
+            "shard": np.full(len(vectors), shard, np.uint32),
+            "lot": np.append(lots[drawn], np.uint64(2**64 - 1)),
+            "drawn": np.arange(len(vectors)) < len(drawn),
+        }
+        return pa.table(columns).append_column("embedding", vectors)
 
     def learn(self, rows: pa.Table) -> pa.Table:
-        """The centres, once for each shard that has a document."""
-        drawn = rows.sort_by([("lot", "ascending"), ("shard", "ascending")]).slice(0, self.sample)
+        """The centres, once for each shard."""
+        order = [("lot", "ascending"), ("shard", "ascending")]
+        drawn = rows.filter(rows["drawn"]).sort_by(order).slice(0, self.sample)
         centres = kmeans(_vectors(drawn), self.clusters, self.steps)
-        shards = np.unique(rows["shard"].to_numpy())
+        shards = rows.filter(pc.invert(rows["drawn"]))["shard"].to_numpy()
         places = np.tile(np.arange(len(centres)), len(shards))
         return pa.table({"shard": np.repeat(shards, len(centres)), "embedding": _column(centres[places])})
 
     def assign(self, table: pa.Table, shard: int, side: pa.Table | None = None) -> pa.Table:
-        """Each document under its nearest centre."""
-        assert side is not None
-        vectors, centres = _vectors(table), _vectors(side)
-        key = mix(_nearest(vectors, centres).astype(np.uint64) + np.uint64(1))
-        return pa.table({"key": key, **standing(table, shard, self.priority), "embedding": _column(vectors)})
+        """Each document under its nearest centre; all under one where the sample was empty."""
+        vectors, cluster = _vectors(table), np.zeros(len(table), np.uint64)
+        if side is not None and len(side):
+            cluster = _nearest(vectors, _vectors(side)).astype(np.uint64)
+        columns = {"key": mix(cluster), **standing(table, shard, self.priority)}
+        return pa.table({**columns, "embedding": _column(vectors)})
 
     def compare(self, rows: pa.Table) -> pa.Table:
         rows = best_first(rows, "key")

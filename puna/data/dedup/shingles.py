@@ -25,14 +25,18 @@ for _lead in range(0xE3, 0xEA):  # kana, Chinese characters
     _SPACELESS[_lead << 8 : (_lead + 1) << 8] = True
 for _lead, _first, _last in ((0xE0, 0xB8, 0xBB), (0xE1, 0x80, 0x82), (0xE1, 0x9E, 0x9F)):
     _SPACELESS[(_lead << 8) + _first : (_lead << 8) + _last + 1] = True
-_POINTS = [0xE280, 0xE281, 0xE380, 0xEFBC]  # quotation marks and dashes, CJK stops, full-width points
+_WIDE = 0xEFBC
+_WIDE_LETTER = np.isin(np.arange(256), [*range(0x90, 0x9A), *range(0xA1, 0xBB)])
+_POINTS = [0xE280, 0xE281, 0xE380, _WIDE]  # quotation marks and dashes, CJK stops, full-width points
 
 
-def blocks(data: np.ndarray, offsets: np.ndarray) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
-    """(first row, bytes, offsets from 0) of consecutive rows, each of BLOCK_BYTES or of one larger row."""
+def blocks(
+    data: np.ndarray, offsets: np.ndarray, most: int = BLOCK_BYTES
+) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+    """(first row, bytes, offsets from 0) of consecutive rows, each of `most` bytes or of one larger row."""
     row, rows = 0, len(offsets) - 1
     while row < rows:
-        stop = max(row + 1, int(np.searchsorted(offsets, offsets[row] + BLOCK_BYTES, "right")) - 1)
+        stop = max(row + 1, int(np.searchsorted(offsets, offsets[row] + most, "right")) - 1)
         yield row, data[offsets[row] : offsets[stop]], offsets[row : stop + 1] - offsets[row]
         row = stop
 
@@ -55,7 +59,8 @@ def _letters(data: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     letter[latin] = letter[latin + 1] = False
     three = np.flatnonzero((data[:-2] & 0xF0) == 0xE0)
     pair = (data[three].astype(np.int64) << 8) | data[three + 1]
-    points = three[np.isin(pair, _POINTS)]
+    wide = (pair == _WIDE) & _WIDE_LETTER[data[three + 2]]
+    points = three[np.isin(pair, _POINTS) & ~wide]
     alone = three[_SPACELESS[pair]]
     for step in range(3):
         letter[points + step] = False

@@ -55,6 +55,8 @@ class SharedPassages(Edit):
         return rows.filter(pa.array(~begins(rows, "key"))).select(["shard", "id", "key"])
 
     def apply(self, table: pa.Table, side: pa.Table) -> pa.Table:
+        if not len(side):
+            return table
         short = of_size(table, self.longest)
         rest = table.filter(short)
         row = pc.index_in(side["id"], value_set=rest["id"].combine_chunks()).to_numpy()

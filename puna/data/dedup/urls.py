@@ -9,7 +9,7 @@ import re
 
 import pyarrow as pa
 
-from puna.data.dedup.earlier import Crawl, with_earlier
+from puna.data.dedup.earlier import Crawl
 from puna.data.dedup.order import binary16, halves, one_survivor, standing
 from puna.data.stage import Round
 
@@ -49,6 +49,7 @@ class SameAddress(Crawl):
 
     name = "dedup.url"
     reads = ("id", "url", "date")
+    keyed = ("tracking", "one_scheme")
     reasons = ("dedup.url.older",)
     tracking: tuple[str, ...] = TRACKING  # names of parameters; a last * stands for any ending
     one_scheme: bool = True  # http and https name the same page
@@ -72,7 +73,7 @@ class SameAddress(Crawl):
         return re.compile("|".join(either), re.S)
 
     def reduce(self, rows: pa.Table) -> pa.Table:
-        return one_survivor(with_earlier(rows, self.earlier, "urls", self.rebase))
+        return one_survivor(self.with_earlier(rows, "urls"))
 
 
 def canonical(url: str, tracking: re.Pattern[str], one_scheme: bool = True) -> str:

@@ -10,14 +10,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field
 
-from puna.data.dedup.earlier import find
 from puna.data.dedup.minhash import MinHash, signatures
-from puna.data.dedup.order import EARLIER, id_key
-from puna.data.dedup.shingles import runs, span_hashes, words
+from puna.data.dedup.shingles import blocks, runs, span_hashes, words
 from puna.data.document import text_buffers
 from puna.settings import Settings
 
 _HELD = 1 << 23  # hashes of documents kept at hand while pairs are compared
+_AT_ONCE = 1 << 18  # bytes of documents whose hashes are made together
 
 
 class Rules(Settings):
@@ -31,7 +30,8 @@ class Rules(Settings):
 
 
 class _Sets:
-    """The sorted sets of word runs of texts by row, made when asked for; forgotten when they are many."""
+    """The sorted sets of word runs of texts by row. Rows are asked for more or less in order: neighbours are
+    made together, and all are forgotten when they are many."""
 
     def __init__(self, texts: pa.Table, sizes: tuple[int, int]):
         self.data, self.offsets = text_buffers(texts)
@@ -42,43 +42,44 @@ class _Sets:
         if row not in self.made:
             if self.held > _HELD:
                 self.made, self.held = {}, 0
-            self.made[row] = self._make(self.data[self.offsets[row] : self.offsets[row + 1]])
-            self.held += sum(map(len, self.made[row]))
+            self._make(row)
         return self.made[row]
 
-    def _make(self, text: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        starts, ends, rows = words(text, np.array([0, len(text)]))
+    def _make(self, first: int) -> None:
+        _, text, places = next(blocks(self.data, self.offsets[first:], _AT_ONCE))
+        starts, ends, rows = words(text, places)
         hashes = span_hashes(text, starts, ends)
-        short, long = (np.unique(runs(hashes, rows, size)[0]) for size in self.sizes)
-        return short, long
+        short, long = (_by_row(*runs(hashes, rows, size), rows, len(places) - 1) for size in self.sizes)
+        self.made.update(enumerate(zip(short, long, strict=True), first))
+        self.held += 2 * len(hashes)
 
 
-def verified(
-    pairs: pa.Table, table: pa.Table, minhash: MinHash, rules: Rules, earlier: tuple[str, ...]
-) -> pa.Table:
-    """The pairs that hold, with the score that they hold by; `pairs` brings the texts of the heads."""
+def _by_row(hashes: np.ndarray, at: np.ndarray, rows: np.ndarray, count: int) -> list[np.ndarray]:
+    """The sorted set of hashes of each of `count` rows."""
+    order = np.lexsort((hashes, rows[at]))
+    hashes, owner = hashes[order], rows[at][order]
+    new = np.append(True, (hashes[1:] != hashes[:-1]) | (owner[1:] != owner[:-1]))[: len(hashes)]
+    return np.split(hashes[new], np.searchsorted(owner[new], np.arange(1, count)))
+
+
+def verified(pairs: pa.Table, table: pa.Table, heads: pa.Table, minhash: MinHash, rules: Rules) -> pa.Table:
+    """The pairs of a member in `table` and one of `heads` that hold, with the score that they hold by."""
     pairs = pairs.sort_by([("head", "ascending"), ("member", "ascending")])
     mine, member = _texts(table, pairs["member"])
-    theirs, head = _texts(_heads(pairs, earlier), pairs["head"])
+    theirs, head = _texts(heads, pairs["head"])
     signed = signatures(*text_buffers(mine), minhash), signatures(*text_buffers(theirs), minhash)
     sizes = rules.words, minhash.words
     ours, kept = _Sets(mine, sizes), _Sets(theirs, sizes)
     scores = np.zeros(len(pairs), np.float32)
-    for row, (a, b) in enumerate(zip(member, head, strict=True)):
-        if (signed[0][a] == signed[1][b]).mean() >= rules.agreement:
-            scores[row] = _score(ours[a], kept[b], rules)
-    held = pairs.drop_columns(["text", "shard"]).append_column("score", pa.array(scores))
-    return held.filter(pc.greater(held["score"], 0)).select(
-        ["member", "member_shard", "head", "head_shard", "template", "score"]
-    )
+    for row in np.flatnonzero(_agreement(*signed, member, head) >= rules.agreement):
+        scores[row] = _score(ours[member[row]], kept[head[row]], rules)
+    return pairs.append_column("score", pa.array(scores)).filter(pa.array(scores > 0))
 
 
-def _heads(pairs: pa.Table, earlier: tuple[str, ...]) -> pa.Table:
-    """The text of each head: it came with one of its pairs, or lies in the index of the earlier run."""
-    came = pairs.filter(pc.is_valid(pairs["text"])).select(["head", "text"]).rename_columns(["id", "text"])
-    keys = np.unique(id_key(pairs.filter(pc.equal(pairs["head_shard"], EARLIER))["head"]))
-    found = [find(folder, "texts", keys) for folder in earlier if len(keys)]
-    return pa.concat_tables([came, *(old.select(["id", "text"]) for old in found if old is not None)])
+def _agreement(mine: np.ndarray, theirs: np.ndarray, member: np.ndarray, head: np.ndarray) -> np.ndarray:
+    """(pairs,) the share of equal hashes of each pair."""
+    parts = [slice(at, at + 4096) for at in range(0, len(member), 4096)]
+    return np.concatenate([np.zeros(0), *((mine[member[p]] == theirs[head[p]]).mean(axis=1) for p in parts)])
 
 
 def _texts(table: pa.Table, ids: pa.ChunkedArray) -> tuple[pa.Table, np.ndarray]:
