@@ -14,7 +14,7 @@ from functools import cache
 import numpy as np
 
 BREAK, LETTER, ALONE, SYMBOL = range(4)  # what a folded character is to its neighbours
-_PIECE = 1 << 20  # characters worked on at once: bounds memory to about 60 MB whatever the text
+_PIECE = 1 << 16  # characters worked on at once: what the cache holds; bounds memory whatever the text
 _BASE = 0x9E3779B97F4A7C15  # odd, so that it has an inverse modulo 2**64
 _INVERSE = pow(_BASE, -1, 1 << 64)
 _POINTS = 0x110000
@@ -98,8 +98,9 @@ def _end_of_piece(text: str, start: int) -> int:
     end = start + _PIECE
     if end >= len(text):
         return len(text)
-    space = max(text.rfind(" ", end - 1000, end), text.rfind("\n", end - 1000, end))
-    return space + 1 if space > 0 else end
+    tail = max(start, end - 1000)
+    space = max(text.rfind(" ", tail, end), text.rfind("\n", tail, end))
+    return space + 1 if space >= 0 else end
 
 
 def _joined(group: list[tuple[int, int, str]]) -> bytes:
