@@ -231,6 +231,7 @@ def test_files_of_every_known_form_are_read(tmp_path):
         ("a.jsonl", b"[1]", "not a JSON object"),
         ("a.jsonl", b"[" * 100_000, "not JSON"),
         ("a.jsonl", b'{"question": 3}', "is not text"),
+        ("a.jsonl", json.dumps({"question": ["x"] * 2000}).encode(), "ways to join"),
         ("a.jsonl", b"\xff\xfe", "not UTF-8"),
         ("a.jsonl", b"", "no item"),
         ("a.jsonl.gz", b"no gzip", "cannot be read"),
