@@ -70,10 +70,15 @@ def runs_of(hashes: np.ndarray, offsets: np.ndarray, length: int) -> tuple[np.nd
     run = np.zeros(count, np.uint64)
     for place in range(length):
         run = run * np.uint64(_BASE) + hashes[place : place + count]
+    places, cut = run_places(offsets, length)
+    return mix(run[places]), cut
+
+
+def run_places(offsets: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray]:
+    """(places, offsets) of the runs that lie within one text: the word each begins with, text by text."""
     per_text = np.maximum(np.diff(offsets) - length + 1, 0)
     cut = np.concatenate(([0], np.cumsum(per_text)))
-    whole = np.arange(cut[-1]) + np.repeat(offsets[:-1] - cut[:-1], per_text)  # those that cross no border
-    return mix(run[whole]), cut
+    return np.arange(cut[-1]) + np.repeat(offsets[:-1] - cut[:-1], per_text), cut
 
 
 def _groups(texts: Sequence[str]) -> Iterator[list[tuple[int, int, str]]]:
