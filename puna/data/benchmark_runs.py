@@ -1,7 +1,7 @@
 """Benchmarks as sets of hashes: every run of 13 words of their questions and answers, and whose it is.
 
 [GPT-3, appendix C] 13 words. What is shorter but has 8 words counts by its runs of 8. Runs that many items
-share, and those of texts known to be common, are nobody's.
+share, those of texts known to be common, and rows of single letters, digits or one word are nobody's.
 """
 
 import functools

@@ -29,20 +29,17 @@ class Matches:
     shares: np.ndarray  # (texts,) float32: of the words, how many lie in such runs
     owners: np.ndarray  # (texts,) int32: the benchmark with most of them, or -1
     items: np.ndarray  # (texts,) int64: an item of it, or -1
-    spans: list[
-        list[tuple[int, int]]
-    ]  # for each text where the runs are, in characters, joined where they touch
+    spans: list[list[tuple[int, int]]]  # for each text (begin, end) in characters; neighbours are one
 
 
 def find(texts: Sequence[str], runs: BenchmarkRuns) -> Matches:
     """Where the texts hold runs of benchmarks."""
     parts = [_find(some, runs) for some in _groups(texts)] or [_find([], runs)]
-    arrays = [
-        np.concatenate([getattr(p, name) for p in parts]) for name in ("counts", "shares", "owners", "items")
-    ]
-    return Matches(
-        arrays[0], arrays[1], arrays[2], arrays[3], [spans for part in parts for spans in part.spans]
+    counts, shares, owners, items = (
+        np.concatenate([getattr(part, name) for part in parts])
+        for name in ("counts", "shares", "owners", "items")
     )
+    return Matches(counts, shares, owners, items, [spans for part in parts for spans in part.spans])
 
 
 def _groups(texts: Sequence[str]) -> Iterator[Sequence[str]]:
