@@ -15,7 +15,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from puna.errors import WeightsError, need
+from puna.errors import DataError, WeightsError, need
 
 _KEY = "puna.arrays"  # one key, because the order of several is not fixed
 _MOST_BYTES = 1 << 30
@@ -49,6 +49,19 @@ def read_arrays(path: str | Path, kind: str, version: int) -> tuple[dict[str, An
     wrong = f"{path}: holds {have[0]!r} version {have[1]!r}, expected {kind!r} version {version}"
     need(have == (kind, version), wrong, error=WeightsError)
     return facts, arrays
+
+
+def version_of(path: Path) -> tuple[str, int, int]:
+    """What tells one version of a file from the next without reading it: a key for caches."""
+    need(path.is_file(), f"{path}: there is no such file", error=DataError)
+    facts = path.stat()
+    return str(path), facts.st_size, facts.st_mtime_ns
+
+
+def fingerprint_with(said: str, path: Path) -> str:
+    """The fingerprint of settings together with that of the file they name."""
+    need(path.is_file(), f"{path}: there is no such file", error=DataError)
+    return hashlib.sha256(f"{said} {hashlib.sha256(path.read_bytes()).hexdigest()}".encode()).hexdigest()
 
 
 def take(arrays: dict[str, np.ndarray], name: str, shape: tuple[int, ...], where: str | Path) -> np.ndarray:

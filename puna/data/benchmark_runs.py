@@ -1,10 +1,11 @@
 """Benchmarks as sets of hashes: every run of 13 words of their questions and answers, and whose it is.
 
 [GPT-3, appendix C] 13 words. What is shorter but has 8 words counts by its runs of 8. Runs that many items
-share, and those of texts known to be common, are nobody's.
+share, those of texts known to be common, and rows of single letters, digits or one word are nobody's.
 """
 
 import functools
+import string
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from pydantic import Field
 
 from puna.data.array_file import read_arrays, write_arrays
 from puna.data.benchmarks import Benchmark, Item, read_benchmark
-from puna.data.normal_words import normal_words, runs_of
+from puna.data.normal_words import Words, normal_words, run_places, runs_of
 from puna.errors import DataError, need
 from puna.settings import Settings
 
@@ -29,6 +30,9 @@ class BenchmarkSettings(Settings):
     benchmarks: tuple[Benchmark, ...] = Field(min_length=1)
     words: int = Field(13, ge=2, le=64)  # [GPT-3, appendix C]
     short_words: int = Field(8, ge=2, le=64)  # for texts of fewer than `words`
+    least_telling: float = Field(
+        0.5, ge=0, le=1
+    )  # of a run's words, those that differ and are no single sign
     most_items: int = Field(20, ge=1)  # a run that more items share is a phrase, not a question
 
 
@@ -77,7 +81,7 @@ def build_runs(settings: BenchmarkSettings, common: Iterable[str] = ()) -> Bench
     per_length, alive = [], np.zeros(len(items), bool)
     for length in lengths:
         longest = settings.words if length < settings.words else None
-        every, places = _runs_of_items(items, length, longest)
+        every, places = _runs_of_items(items, length, longest, settings.least_telling)
         hashes, firsts = _uncommon(every, places, settings.most_items)
         keep = ~np.isin(hashes, runs_of(known.hashes, known.offsets, length)[0])
         per_length.append((hashes[keep], firsts[keep]))
@@ -120,16 +124,29 @@ def load_runs(path: str | Path) -> BenchmarkRuns:
     return BenchmarkRuns(tuple(names), tuple(lengths), sets[0], sets[1], sets[2], facts)
 
 
-def _runs_of_items(items: list[Item], length: int, shorter_than: int | None) -> tuple[np.ndarray, np.ndarray]:
+def _runs_of_items(
+    items: list[Item], length: int, shorter_than: int | None, least_telling: float
+) -> tuple[np.ndarray, np.ndarray]:
     """(hashes, index of the item) of every run in the items' texts, or in those with fewer words."""
     texts = [(at, text) for at, item in enumerate(items) for text in item.texts]
     words = normal_words([text for _, text in texts])
     hashes, offsets = runs_of(words.hashes, words.offsets, length)
     owner = np.repeat([at for at, _ in texts], np.diff(offsets))
-    if shorter_than is None:
-        return hashes, owner
-    short = np.repeat(np.diff(words.offsets) < shorter_than, np.diff(offsets))
-    return hashes[short], owner[short]
+    keep = _telling(words, length) >= least_telling * length
+    if shorter_than is not None:
+        keep &= np.repeat(np.diff(words.offsets) < shorter_than, np.diff(offsets))
+    return hashes[keep], owner[keep]
+
+
+def _telling(words: Words, length: int) -> np.ndarray:
+    """How many different words each run has, single letters and digits left out: 1 2 3 4 is nobody's."""
+    signs = normal_words([*string.ascii_lowercase, *string.digits]).hashes
+    told = np.where(np.isin(words.hashes, signs), np.uint64(0), words.hashes)
+    places, _ = run_places(words.offsets, length)
+    if not len(places):
+        return np.zeros(0, np.int64)
+    rows = np.sort(np.lib.stride_tricks.sliding_window_view(told, length)[places], axis=1)
+    return (rows[:, 0] != 0) + ((rows[:, 1:] != rows[:, :-1]) & (rows[:, 1:] != 0)).sum(1)
 
 
 def _uncommon(hashes: np.ndarray, owner: np.ndarray, most_items: int) -> tuple[np.ndarray, np.ndarray]:

@@ -5,8 +5,7 @@ Words are normal words: case, accents and punctuation hide nothing. A paraphrase
 """
 
 import functools
-import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,12 +13,12 @@ import numpy as np
 import pyarrow as pa
 from pydantic import Field
 
+from puna.data.array_file import fingerprint_with, version_of
 from puna.data.benchmark_runs import BenchmarkRuns, load_runs
 from puna.data.normal_words import Words, normal_words, runs_of
 from puna.data.stage import Annotation, Gate, Stage, Verdict, first_reason
-from puna.errors import DataError, need
 
-_TEXTS = 512  # looked at at once
+_CHARACTERS = 1 << 20  # looked at at once, but for a text that is longer
 
 
 @dataclass(frozen=True)
@@ -30,36 +29,39 @@ class Matches:
     shares: np.ndarray  # (texts,) float32: of the words, how many lie in such runs
     owners: np.ndarray  # (texts,) int32: the benchmark with most of them, or -1
     items: np.ndarray  # (texts,) int64: an item of it, or -1
-    spans: list[
-        list[tuple[int, int]]
-    ]  # for each text where the runs are, in characters, joined where they touch
+    spans: list[list[tuple[int, int]]]  # for each text (begin, end) in characters; neighbours are one
 
 
 def find(texts: Sequence[str], runs: BenchmarkRuns) -> Matches:
     """Where the texts hold runs of benchmarks."""
-    parts = [_find(texts[at : at + _TEXTS], runs) for at in range(0, len(texts), _TEXTS)] or [_find([], runs)]
-    arrays = [
-        np.concatenate([getattr(p, name) for p in parts]) for name in ("counts", "shares", "owners", "items")
-    ]
-    return Matches(
-        arrays[0], arrays[1], arrays[2], arrays[3], [spans for part in parts for spans in part.spans]
+    parts = [_find(some, runs) for some in _groups(texts)] or [_find([], runs)]
+    counts, shares, owners, items = (
+        np.concatenate([getattr(part, name) for part in parts])
+        for name in ("counts", "shares", "owners", "items")
     )
+    return Matches(counts, shares, owners, items, [spans for part in parts for spans in part.spans])
+
+
+def _groups(texts: Sequence[str]) -> Iterator[Sequence[str]]:
+    """The texts in order, as many together as are looked at at once; one at least."""
+    start = held = 0
+    for at, text in enumerate(texts):
+        if at > start and held + len(text) > _CHARACTERS:
+            yield texts[start:at]
+            start, held = at, 0
+        held += len(text)
+    if start < len(texts):
+        yield texts[start:]
 
 
 class _Against(Stage):
     runs: str  # a file that `BenchmarkRuns.save` wrote
 
     def fingerprint(self) -> str:
-        path = Path(self.runs)
-        need(path.is_file(), f"{path}: there is no such file", "build_runs makes one", error=DataError)
-        return hashlib.sha256(
-            (super().fingerprint() + hashlib.sha256(path.read_bytes()).hexdigest()).encode()
-        ).hexdigest()
+        return fingerprint_with(super().fingerprint(), Path(self.runs))
 
     def _opened(self) -> BenchmarkRuns:
-        path = Path(self.runs)
-        need(path.is_file(), f"{path}: there is no such file", "build_runs makes one", error=DataError)
-        return _open(str(path), path.stat().st_size, path.stat().st_mtime_ns)
+        return _open(*version_of(Path(self.runs)))
 
 
 class BenchmarkOverlap(_Against, Annotation):

@@ -14,7 +14,7 @@ from functools import cache
 import numpy as np
 
 BREAK, LETTER, ALONE, SYMBOL = range(4)  # what a folded character is to its neighbours
-_PIECE = 1 << 20  # characters worked on at once: bounds memory to about 60 MB whatever the text
+_PIECE = 1 << 16  # characters worked on at once: what the cache holds; bounds memory whatever the text
 _BASE = 0x9E3779B97F4A7C15  # odd, so that it has an inverse modulo 2**64
 _INVERSE = pow(_BASE, -1, 1 << 64)
 _POINTS = 0x110000
@@ -70,10 +70,15 @@ def runs_of(hashes: np.ndarray, offsets: np.ndarray, length: int) -> tuple[np.nd
     run = np.zeros(count, np.uint64)
     for place in range(length):
         run = run * np.uint64(_BASE) + hashes[place : place + count]
+    places, cut = run_places(offsets, length)
+    return mix(run[places]), cut
+
+
+def run_places(offsets: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray]:
+    """(places, offsets) of the runs that lie within one text: the word each begins with, text by text."""
     per_text = np.maximum(np.diff(offsets) - length + 1, 0)
     cut = np.concatenate(([0], np.cumsum(per_text)))
-    whole = np.arange(cut[-1]) + np.repeat(offsets[:-1] - cut[:-1], per_text)  # those that cross no border
-    return mix(run[whole]), cut
+    return np.arange(cut[-1]) + np.repeat(offsets[:-1] - cut[:-1], per_text), cut
 
 
 def _groups(texts: Sequence[str]) -> Iterator[list[tuple[int, int, str]]]:
@@ -98,8 +103,9 @@ def _end_of_piece(text: str, start: int) -> int:
     end = start + _PIECE
     if end >= len(text):
         return len(text)
-    space = max(text.rfind(" ", end - 1000, end), text.rfind("\n", end - 1000, end))
-    return space + 1 if space > 0 else end
+    tail = max(start, end - 1000)
+    space = max(text.rfind(" ", tail, end), text.rfind("\n", tail, end))
+    return space + 1 if space >= 0 else end
 
 
 def _joined(group: list[tuple[int, int, str]]) -> bytes:

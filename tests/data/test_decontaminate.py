@@ -153,6 +153,14 @@ def test_phrases_that_many_items_share_or_that_are_known_are_nobodys(tmp_path):
     assert (counts(5, common) > 0).tolist() == [False, False, True]
 
 
+def test_rows_of_digits_and_repeated_words_are_nobodys(tmp_path):
+    rows = ["1 2 3 4 5 6 7 8 9 a b c d e f", "eleven " * 20, "日本語の教科書には山と川と海と空がある"]
+    path = write(tmp_path / "q.jsonl", [{"q": row} for row in rows])
+    runs = build_runs(BenchmarkSettings(benchmarks=(Benchmark(name="quiz", path=path, fields=(("q",),)),)))
+    assert (find(rows, runs).counts > 0).tolist() == [False, False, True]
+    assert runs.facts["without_runs"] == {"quiz": 2}
+
+
 def slow_spans(text, questions, length=13):
     words, found = text.split(), set()
     for question in questions:
@@ -231,6 +239,7 @@ def test_files_of_every_known_form_are_read(tmp_path):
         ("a.jsonl", b"[1]", "not a JSON object"),
         ("a.jsonl", b"[" * 100_000, "not JSON"),
         ("a.jsonl", b'{"question": 3}', "is not text"),
+        ("a.jsonl", json.dumps({"question": ["x"] * 2000}).encode(), "ways to join"),
         ("a.jsonl", b"\xff\xfe", "not UTF-8"),
         ("a.jsonl", b"", "no item"),
         ("a.jsonl.gz", b"no gzip", "cannot be read"),

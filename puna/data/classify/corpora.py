@@ -21,6 +21,7 @@ from puna.errors import DataError, need
 from puna.settings import Settings
 
 _MOST_BYTES = 64 << 20  # of a file, unpacked
+_MENU_LINE = 100  # characters; a longer line outside the main text may well be a sentence that was missed
 
 
 class Corpus(Settings):
@@ -107,8 +108,8 @@ def _formed(text: str, form: str) -> str:
     if form == "page":
         return main
     known = {line.strip() for line in main.split("\n")}
-    every = extract_plain_text(text, main_content=False, alt_texts=False)
-    return "\n".join(line for line in every.split("\n") if line.strip() not in known)
+    every = extract_plain_text(text, main_content=False, alt_texts=False).split("\n")
+    return "\n".join(line for line in every if line.strip() not in known and len(line) <= _MENU_LINE)
 
 
 def _pieces(text: str, characters: int, least: int) -> Iterator[str]:

@@ -10,6 +10,8 @@ from puna.data.normal_words import mix, normal_words, runs_of
 from puna.errors import ConfigError, need
 from puna.settings import Settings
 
+_TEXTS = 512  # worked on at once
+
 
 class NgramSettings(Settings):
     """Which n-grams a text is made of."""
@@ -46,6 +48,14 @@ class Features:
 
 def buckets_of(texts: Sequence[str], settings: NgramSettings) -> Features:
     """The buckets of each text's n-grams."""
+    parts = [_some(texts[at : at + _TEXTS], settings) for at in range(0, len(texts), _TEXTS)]
+    counts = np.concatenate([np.zeros(1, np.int64), *(part.counts() for part in parts)])
+    return Features(
+        np.concatenate([np.zeros(0, np.uint32), *(part.buckets for part in parts)]), np.cumsum(counts)
+    )
+
+
+def _some(texts: Sequence[str], settings: NgramSettings) -> Features:
     texts = [text[: settings.most_characters] for text in texts]
     words = normal_words(texts, settings.symbols)
     kinds = [runs_of(words.hashes, words.offsets, length) for length in range(1, settings.words + 1)]

@@ -7,7 +7,6 @@ of a table, so they may also be written, answered elsewhere, and read back.
 import re
 from collections.abc import Callable, Iterable
 
-import numpy as np
 import pyarrow as pa
 from pydantic import Field, model_validator
 
@@ -81,13 +80,3 @@ def label(
         requests = how.requests(table.slice(start, at_once))
         parts.append(how.labels(requests, ask(requests["prompt"].to_pylist())))
     return pa.concat_tables(parts)
-
-
-def agreement(first: pa.Table, second: pa.Table) -> tuple[int, float, float]:
-    """(rows that both label tables score, their mean distance, the share within one point)."""
-    ours = {row["id"]: row["score"] for row in first.to_pylist() if row["score"] is not None}
-    theirs = {row["id"]: row["score"] for row in second.to_pylist() if row["score"] is not None}
-    apart = np.array([abs(ours[name] - theirs[name]) for name in ours if name in theirs])
-    if not len(apart):
-        return 0, float("nan"), float("nan")
-    return len(apart), float(apart.mean()), float((apart <= 1).mean())

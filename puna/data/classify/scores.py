@@ -5,7 +5,6 @@ has to be scored again.
 """
 
 import functools
-import hashlib
 import json
 import os
 from collections.abc import Sequence
@@ -16,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 from pydantic import Field, model_validator
 
+from puna.data.array_file import fingerprint_with, version_of
 from puna.data.classify.linear_head import HeadModel, load_head
 from puna.data.classify.ngrams import NgramModel, load_ngrams
 from puna.data.stage import Annotation, Gate, Verdict, first_reason
@@ -45,7 +45,7 @@ class Classify(Annotation):
         return {f"q.{self.score}": pa.string(), **each}
 
     def fingerprint(self) -> str:
-        return _with_file(super().fingerprint(), model_path(self.model))
+        return fingerprint_with(super().fingerprint(), model_path(self.model))
 
     def __call__(self, table: pa.Table) -> pa.Table:
         model = self._model()
@@ -64,7 +64,7 @@ class Classify(Annotation):
         return table
 
     def _model(self) -> NgramModel:
-        return _opened(load_ngrams, *_version(model_path(self.model)))
+        return _opened(load_ngrams, *version_of(model_path(self.model)))
 
 
 class ScoreEmbeddings(Annotation):
@@ -84,10 +84,10 @@ class ScoreEmbeddings(Annotation):
         return {f"q.{self.score}": pa.float32()}
 
     def fingerprint(self) -> str:
-        return _with_file(super().fingerprint(), model_path(self.model))
+        return fingerprint_with(super().fingerprint(), model_path(self.model))
 
     def __call__(self, table: pa.Table) -> pa.Table:
-        head: HeadModel = _opened(load_head, *_version(model_path(self.model)))
+        head: HeadModel = _opened(load_head, *version_of(model_path(self.model)))
         scores = head.predict(embeddings_of(table, self.column)).astype(np.float32)
         return table.append_column(f"q.{self.score}", pa.array(scores))
 
@@ -122,7 +122,7 @@ class Cut(Gate):
 
     def fingerprint(self) -> str:
         said = super().fingerprint()
-        return _with_file(said, Path(self.quantiles)) if self.quantiles else said
+        return fingerprint_with(said, Path(self.quantiles)) if self.quantiles else said
 
     def __call__(self, table: pa.Table) -> Verdict:
         column = self.reads[0]
@@ -198,18 +198,7 @@ def threshold(path: str | Path, score: str, best: float) -> float:
     return float(steps[round((1 - best) * 1000)])
 
 
-def _version(path: Path) -> tuple[str, int, int]:
-    facts = path.stat()
-    return str(path), facts.st_size, facts.st_mtime_ns
-
-
 @functools.lru_cache(maxsize=8)
 def _opened(load: Any, path: str, size: int, changed: int) -> Any:
     """A model is read once for each version of its file."""
     return load(path)
-
-
-def _with_file(said: str, path: Path) -> str:
-    """The fingerprint of settings together with that of the file they name."""
-    need(path.is_file(), f"{path}: there is no such file", error=DataError)
-    return hashlib.sha256(f"{said} {hashlib.sha256(path.read_bytes()).hexdigest()}".encode()).hexdigest()
