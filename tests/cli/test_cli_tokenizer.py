@@ -96,7 +96,7 @@ def test_without_the_library_the_user_is_told_what_to_install(tmp_path):
     done = subprocess.run(
         command, capture_output=True, text=True, timeout=60, env=environment(tmp_path), cwd=ROOT
     )
-    assert done.returncode == 2 and "pip install 'puna[train]'" in done.stderr
+    assert done.returncode == 2 and "pip install 'puna[data]'" in done.stderr
     assert not (tmp_path / "x").exists()
 
 

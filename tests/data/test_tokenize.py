@@ -147,6 +147,11 @@ def test_rows_of_one_key_are_in_order_of_document_and_copy(vocabulary, tmp_path)
     assert tokens == [[3, 0], [3, 1], [100, 0], [100, 1], [200, 0], [200, 1]]
 
 
+def test_a_partition_without_rows_is_an_empty_shard(vocabulary, tmp_path):
+    TokenShards(tokenizer=vocabulary).write(ROWS.empty_table(), 0, tmp_path)
+    assert (ShardSet(tmp_path).size, ShardSet(tmp_path).count) == (0, 0)
+
+
 def test_counting_gives_the_lengths_of_what_is_written(vocabulary, tmp_path):
     counted = CountTokens(tokenizer=vocabulary)(corpus())
     lengths = {row["id"]: row["tokens"] for row in counted.to_pylist()}

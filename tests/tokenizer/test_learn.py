@@ -43,6 +43,12 @@ def test_every_container_gives_the_ids_of_the_vocabulary_that_was_learned(split,
         assert other.fingerprint() == tokenizer.fingerprint()
 
 
+def test_writing_over_a_folder_leaves_nothing_of_the_old_vocabulary(tmp_path):
+    save(train(CORPUS, 600), tmp_path)
+    save(train(CORPUS, 300, GPT2, "chatml"), tmp_path)
+    assert not (tmp_path / "tokenizer.model").exists() and load(tmp_path).size == 300
+
+
 @pytest.mark.parametrize("split", SPLITS)
 def test_the_tokenizers_library_reads_the_folder_alike(split, tmp_path):
     library = pytest.importorskip("tokenizers").Tokenizer
