@@ -80,7 +80,8 @@ class Mix(Settings):
 
     def count(self, table: pa.Table) -> np.ndarray:
         """(parts + 1, 2) int64: documents and tokens of each part, last of none. Tables add up."""
-        need(self.size in table.column_names, f"mix: there is no column {self.size!r}", error=DataError)
+        whole = self.size in table.column_names and table[self.size].null_count == 0
+        need(whole, f"mix: there is no column {self.size!r} of every document's tokens", error=DataError)
         part = self.part_of(table) % (len(self.parts) + 1)
         sizes = table[self.size].to_numpy().astype(np.int64)
         had = np.zeros((len(self.parts) + 1, 2), np.int64)
@@ -108,6 +109,13 @@ def weights(mix: Mix, had: np.ndarray) -> tuple[Share, ...]:
     weight = np.array([part.weight / total for part in mix.parts])
     most = np.array([part.epochs for part in mix.parts]) * had[:-1, 1]
     budget = float(mix.tokens) if mix.tokens is not None else _exact_budget(weight, most)
+    empty = ", ".join(repr(part.name) for part, top in zip(mix.parts, most, strict=True) if not top)
+    need(
+        budget > 0,
+        f"mix: there are no documents of {empty}, so the weights cannot hold",
+        "a number of `tokens`, which the other parts then give, or a weight of 0",
+        DataError,
+    )
     taken, asked = _filled(weight, most, budget), weight * budget
     rows = [
         Share(

@@ -104,8 +104,9 @@ class ShardWriter:
     """
 
     def __init__(self, path: Path, vocabulary: int, sources: Sequence[str], tokenizer: str = 64 * "0"):
-        named = len(set(sources)) == len(sources) and not any("\0" in name for name in sources)
-        assert named and 0 < vocabulary <= 2**32
+        assert len(set(sources)) == len(sources) and 0 < vocabulary <= 2**32
+        odd = next((name for name in sources if "\0" in name), None)
+        need(odd is None, f"{path}: the source {odd!r:.80} has a zero byte in its name", error=DataError)
         self.path, self.vocabulary, self.sources = Path(path), vocabulary, tuple(sources)
         self._tokenizer = bytes.fromhex(tokenizer)[:8]
         self.tokens, self._dtype = 0, np.dtype("<u2" if vocabulary <= 2**16 else "<u4")
@@ -143,13 +144,14 @@ class ShardWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with self._file:
+        try:
+            with self._file:
+                if kind is None:
+                    self._finish()
             if kind is None:
-                self._finish()
-        if kind is None:
-            os.replace(self._part, self.path)
-        else:
-            os.unlink(self._part)
+                os.replace(self._part, self.path)
+        finally:
+            self._part.unlink(missing_ok=True)  # there only if something failed
 
     def _finish(self) -> None:
         lengths = np.concatenate([np.zeros(0, np.int64), *self._lengths])

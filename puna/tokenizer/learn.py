@@ -55,13 +55,17 @@ def train(texts: Iterable[str], size: int, split: Split = LLAMA3, special: str =
 
 def save(tokenizer: Tokenizer, folder: Path) -> list[str]:
     """Write Hugging Face's files, a GGUF of the vocabulary alone and, if it fits, Meta's; their names."""
+    names = ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "tokenizer.gguf"]
     to_hf(tokenizer, folder)
     keys = {"general.architecture": "llama", **to_gguf(tokenizer)}
     with GgufWriter(folder / "tokenizer.gguf", keys, []):
         pass  # no tensors
-    if tokenizer.split == LLAMA3 and len(tokenizer.specials) == specials.LLAMA_SPECIALS:
-        (folder / "tokenizer.model").write_bytes(to_meta(tokenizer))
-    return sorted(path.name for path in folder.iterdir())
+    model = folder / "tokenizer.model"
+    if tokenizer.split != LLAMA3 or len(tokenizer.specials) != specials.LLAMA_SPECIALS:
+        model.unlink(missing_ok=True)  # another vocabulary's
+        return names
+    model.write_bytes(to_meta(tokenizer))
+    return [*names, model.name]
 
 
 def _pieces(words: list[bytes], split: Split) -> Pieces:
@@ -121,6 +125,6 @@ def _library() -> Any:
         import rustbpe
     except ImportError:
         raise TokenizerError(
-            "training a tokenizer needs the package rustbpe\n  try: pip install 'puna[train]'"
+            "training a tokenizer needs the package rustbpe\n  try: pip install 'puna[data]'"
         ) from None
     return rustbpe.Tokenizer()

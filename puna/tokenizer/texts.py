@@ -13,7 +13,7 @@ from typing import BinaryIO
 from puna.errors import DataError, need
 from puna.log import event
 
-PIECE = 2**20  # bytes of plain text read at a time, and then the rest of the line
+PIECE = 2**20  # bytes of plain text read at a time, more than a character, and then the rest of the line
 LINE = 2**26  # most bytes of a JSON line
 
 

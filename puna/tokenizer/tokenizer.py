@@ -72,15 +72,11 @@ class Tokenizer:
 
     def fingerprint(self) -> str:
         """Of all that ids depend on, wherever it was read: as many hex digits as SHA-256 has."""
-        in_order = sorted(self.pieces.ranks, key=self.pieces.ranks.__getitem__)
-        ids = list(range(len(in_order))) if self.pieces.ids is None else list(self.pieces.ids)
-        said = [
-            list(map(len, in_order)),
-            ids,
-            sorted(self._lost),
-            self.split.name,
-            sorted(self.specials.items()),
-        ]
+        ranks, table = self.pieces.ranks, self.pieces.ids
+        in_order = sorted(ranks, key=ranks.__getitem__)
+        ids = sorted(ranks.values()) if table is None else list(table)
+        specials = sorted(self.specials.items())
+        said = [list(map(len, in_order)), ids, list(self._lost), self.split.name, specials]
         return hashlib.sha256(json.dumps(said).encode() + b"".join(in_order)).hexdigest()
 
     def stream(self, special: bool = False) -> "Stream":

@@ -147,6 +147,23 @@ def test_rows_of_one_key_are_in_order_of_document_and_copy(vocabulary, tmp_path)
     assert tokens == [[3, 0], [3, 1], [100, 0], [100, 1], [200, 0], [200, 1]]
 
 
+def test_a_partition_without_rows_is_an_empty_shard(vocabulary, tmp_path):
+    TokenShards(tokenizer=vocabulary).write(ROWS.empty_table(), 0, tmp_path)
+    assert (ShardSet(tmp_path).size, ShardSet(tmp_path).count) == (0, 0)
+
+
+def test_documents_without_text_and_tables_without_documents_give_no_rows(vocabulary):
+    stage, empty = (
+        TokenShards(tokenizer=vocabulary),
+        corpus().filter(pa.array([n % 4 == 0 for n in range(60)])),
+    )
+    for table in (empty, empty[:0], corpus().schema.empty_table()):
+        assert stage.emit(table, 0).equals(ROWS.empty_table())
+        assert CountTokens(tokenizer=vocabulary)(table)["tokens"].to_pylist() == [0] * len(table)
+    never = empty.append_column(COPIES, pa.array([0] * len(empty), pa.uint32()))
+    assert len(stage.emit(never, 0)) == 0
+
+
 def test_counting_gives_the_lengths_of_what_is_written(vocabulary, tmp_path):
     counted = CountTokens(tokenizer=vocabulary)(corpus())
     lengths = {row["id"]: row["tokens"] for row in counted.to_pylist()}

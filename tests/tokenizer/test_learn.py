@@ -1,9 +1,11 @@
 """A learned vocabulary: what is asked comes out, every time the same, and every container holds it."""
 
 import json
+import os
 import random
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -41,6 +43,12 @@ def test_every_container_gives_the_ids_of_the_vocabulary_that_was_learned(split,
         assert other.fingerprint() == tokenizer.fingerprint()
 
 
+def test_writing_over_a_folder_leaves_nothing_of_the_old_vocabulary(tmp_path):
+    save(train(CORPUS, 600), tmp_path)
+    save(train(CORPUS, 300, GPT2, "chatml"), tmp_path)
+    assert not (tmp_path / "tokenizer.model").exists() and load(tmp_path).size == 300
+
+
 @pytest.mark.parametrize("split", SPLITS)
 def test_the_tokenizers_library_reads_the_folder_alike(split, tmp_path):
     library = pytest.importorskip("tokenizers").Tokenizer
@@ -74,7 +82,6 @@ def test_learning_is_a_function_of_the_texts_on_any_number_of_threads():
         "text = Path(random.__file__).read_text(); parts = text.splitlines(True)\n"
         "print(train(parts, 1200).fingerprint())"
     )
-    import os
 
     def learned(threads, seed):
         environment = {**os.environ, "RAYON_NUM_THREADS": threads, "PYTHONHASHSEED": seed}
@@ -135,7 +142,8 @@ def test_an_iterator_that_fails_fails_the_training():
 
 
 @pytest.mark.parametrize("split", SPLITS)
-def test_hostile_texts_take_no_longer_than_others(split):
+def test_hostile_texts_take_seconds_not_hours(split):
+    start = time.process_time()
     draw = random.Random(1)
     noise = "".join(draw.choices("abcdefghijklmnopqrstuvwxyz0123456789", k=300_000))
     hostile = [
@@ -154,6 +162,7 @@ def test_hostile_texts_take_no_longer_than_others(split):
     ]
     tokenizer = train([*CORPUS, *hostile], 1000, SPLITS[split], "chatml")
     assert tokenizer.decode(tokenizer.encode(CORPUS[-1])) == CORPUS[-1]
+    assert time.process_time() - start < 20
 
 
 def test_more_text_than_the_library_can_count_is_refused_before_it_counts_wrong(monkeypatch):

@@ -18,6 +18,7 @@ SAMPLE = texts(400, seed=20)
 def assert_same(one: Tokenizer, other: Tokenizer) -> None:
     for name in ("size", "specials", "bos_id", "eos_id", "pad_id", "stop_ids", "adds_bos", "chat_template"):
         assert getattr(one, name) == getattr(other, name), name
+    assert one.fingerprint() == other.fingerprint()
     for text in SAMPLE:
         assert one.encode(text) == other.encode(text), ascii(text)
         assert one.encode(text, special=True) == other.encode(text, special=True), ascii(text)
