@@ -87,13 +87,14 @@ NATIONAL = re2.compile(
     rb"|1[3-9]\d[ -]\d{4}[ -]\d{4}"
 )
 CALLED = re2.compile(  # what stands before a number that somebody is asked to call
-    rb"(?i)(?:\b(?:tel|phone|fax|mobile|mob|cell|call|whatsapp|telefon|telefax|handy|telefono|telefone|ring)"
-    rb"|t\xc3\xa9l(?:\xc3\xa9fono|\xc3\xa9phone)?|\xd1\x82\xd0\xb5\xd0\xbb(?:\xd0\xb5\xd1\x84\xd0\xbe\xd0\xbd)?"
-    rb"|\xe7\x94\xb5\xe8\xaf\x9d|\xe9\x9b\xbb\xe8\xa9\xb1)[^0-9\n\]>]{0,8}$"
+    rb"(?:\b(?i:tel|phone|fax|mobile|mob|cell|call|whatsapp|telefon|telefax|handy|telefono|telefone|ring)"
+    rb"|[Tt]\xc3\xa9l(?:\xc3\xa9fono|\xc3\xa9phone)?"  # tél, teléfono is tel
+    rb"|(?:\xd0\xa2|\xd1\x82)\xd0\xb5\xd0\xbb(?:\xd0\xb5\xd1\x84\xd0\xbe\xd0\xbd)?"  # тел, телефон
+    rb"|\xe7\x94\xb5\xe8\xaf\x9d|\xe9\x9b\xbb\xe8\xa9\xb1)[^0-9\n\]>]{0,12}$"  # 电话, 電話
 )
 DATE = re2.compile(rb"\d{4}[ ./-]\d\d?[ ./-]\d\d?|\d\d?[ ./-]\d\d?[ ./-]\d{4}")
 VERSION = re2.compile(
-    rb"(?i)(?:\bv|\bver\.?|\bversions?|\brelease|\bsection|\bsec\.?|\xc2\xa7|[=~<>]=?)[ :]?$|[A-Za-z]/$"
+    rb"(?i)(?:\bv|\bver\.?|\bversions?|\brelease|\bsection|\bsec\.?|\xc2\xa7|[=~<>]=)[ :]?$|[A-Za-z]/$"
 )
 ADDRESS = re2.compile(
     rb"(?i)(?:\bip(?:v4)?|\baddress|\bhost|\bserver|\bfrom|\bping|\bdns)\W{1,4}(?:is )?$|//$|@$"
@@ -125,6 +126,7 @@ def _alone(text: bytes, start: int, end: int, joins: bytes) -> bool:
     if any(side.isalnum() or side in (b"_", b"$", b"#") for side in (before[-1:], after[:1])):
         return False
     longer = len(before) == 2 and before[1] in joins and before[:1].isdigit()
+    longer |= b" " in text[start:end] and before[-1:] == b" " and before[:1].isdigit()
     return not longer and not (len(after) == 2 and after[0] in joins and after[1:].isalnum())
 
 
@@ -243,7 +245,7 @@ RULES: dict[Kind, tuple[tuple[str, re2._Regexp, Callable[[bytes, int, int], int]
     "card": ((r"\d(?:[ -]?\d){12}", CARD, _card),),
     "ssn": ((r"\d{3}-\d{2}-\d{4}", SSN, _ssn),),
     "phone": (
-        (r"(?:\+|00)[1-9]\d", INTERNATIONAL, _international),
+        (r"(?:\+|00)[1-9][\d .(/-]", INTERNATIONAL, _international),
         (r"\d[ ().-]{0,2}\d{2,4}[ .-]?\d\d|\d/\d{3}", NATIONAL, _national),
         (r"\d[\d ().-]{5}", NUMBER, _called),
     ),
