@@ -166,4 +166,4 @@ def test_a_directory_of_people_goes():
 def test_hostile_text_is_read_in_linear_time():
     table = Pii()(of_texts(*HOSTILE))
     assert len(table) == len(HOSTILE) and table["text"].type == pa.large_string()
-    assert not re.search("EMAIL", table["text"][HOSTILE.index("a@" * 50_000)].as_py())
+    assert not re.search("EMAIL", table["text"][HOSTILE.index("a@" * 10_000)].as_py())

@@ -87,14 +87,14 @@ NATIONAL = re2.compile(
     rb"|1[3-9]\d[ -]\d{4}[ -]\d{4}"
 )
 CALLED = re2.compile(  # what stands before a number that somebody is asked to call
-    rb"(?:\b(?i:tel|phone|fax|mobile|mob|cell|call|whatsapp|telefon|telefax|handy|telefono|telefone|ring)"
-    rb"|[Tt]\xc3\xa9l(?:\xc3\xa9fono|\xc3\xa9phone)?"  # tél, teléfono is tel
-    rb"|(?:\xd0\xa2|\xd1\x82)\xd0\xb5\xd0\xbb(?:\xd0\xb5\xd1\x84\xd0\xbe\xd0\xbd)?"  # тел, телефон
-    rb"|\xe7\x94\xb5\xe8\xaf\x9d|\xe9\x9b\xbb\xe8\xa9\xb1)[^0-9\n\]>]{0,12}$"  # 电话, 電話
+    (
+        r"(?i)(?:\b(?:tel|phone|fax|mobile|mob|cell|call|whatsapp|telefon|telefax|handy|telefone|ring)"
+        r"|tél|teléfono|téléphone|тел|телефон|电话|電話)[^0-9\n\]>]{0,12}$"
+    ).encode()
 )
 DATE = re2.compile(rb"\d{4}[ ./-]\d\d?[ ./-]\d\d?|\d\d?[ ./-]\d\d?[ ./-]\d{4}")
 VERSION = re2.compile(
-    rb"(?i)(?:\bv|\bver\.?|\bversions?|\brelease|\bsection|\bsec\.?|\xc2\xa7|[=~<>]=)[ :]?$|[A-Za-z]/$"
+    r"(?i)(?:\bv|\bver\.?|\bversions?|\brelease|\bsection|\bsec\.?|§|[=~<>]=)[ :]?$|[A-Za-z]/$".encode()
 )
 ADDRESS = re2.compile(
     rb"(?i)(?:\bip(?:v4)?|\baddress|\bhost|\bserver|\bfrom|\bping|\bdns)\W{1,4}(?:is )?$|//$|@$"

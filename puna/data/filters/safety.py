@@ -1,6 +1,6 @@
 """Unsafe text: adult and hateful pages by the density of listed words, and by a classifier's scores.
 
-A word alone is weak evidence (medicine, law and news use them), so what counts is how many of 1,000 are listed.
+A word alone is weak evidence (medicine, law and news use them): what counts is how many of 1,000 are listed.
 The classifier is another stage, which writes the probabilities `q.nsfw` and `q.toxic`; SafetyScores cuts by
 them.
 """
