@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from puna.data.filters.listed import DIRTY
 from puna.data.filters.safety import SafetyScores, SafetyWords, SafetyWordsGate
-from puna.data.filters.words import DIRTY, DirtyWords, DirtyWordsGate
+from puna.data.filters.words import DirtyWords, DirtyWordsGate
 from tests.data.filter_rows import HOSTILE, of_texts, reasons
 
 

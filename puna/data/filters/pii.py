@@ -71,12 +71,12 @@ CARDS = (
 GROUPS = ([4, 4, 4, 4], [4, 6, 5], [4, 6, 4], [4, 4, 4, 4, 3], [4, 4, 4, 4, 2])
 # Country codes of the telephone (E.164): how those of two digits and those of three begin; else 1 and 7.
 CODES = """
-20 27 30 31 32 33 34 36 39 40 41 43 44 45 46 47 48 49 51 52 53 54 55 56 57 58 60 61 62 63 64 65 66 81 82 84 86 90
-91 92 93 94 95 98
+20 27 30 31 32 33 34 36 39 40 41 43 44 45 46 47 48 49 51 52 53 54 55 56 57 58 60 61 62 63 64 65 66 81 82 84 86
+90 91 92 93 94 95 98
 21 22 23 24 25 26 29 35 37 38 42 50 59 67 68 69 85 88 96 97 99
 """.split()  # noqa: SIM905
 INTERNATIONAL = re2.compile(rb"(?:\+|\b00)[1-9]\d{0,2}(?:[ ./-]?(?:\(\d{1,5}\)|\d{1,12})){1,6}")
-# National ways of writing, as a whole: North America; Britain; France; Germany; Japan; Brazil; China's mobiles.
+# National ways of writing: North America; Britain; France; Germany; Japan; Brazil; China's mobiles.
 NATIONAL = re2.compile(
     rb"(?:1[ .-])?(?:\([2-9][0-8]\d\) ?|[2-9][0-8]\d[ .-])[2-9]\d\d[ .-]\d{4}"
     rb"|(?:\(0[1-3]\d{1,3}\) ?|0[1-37]\d{1,4} )\d{3,4} ?\d{3,4}"

@@ -1,15 +1,14 @@
 """Unsafe text: adult and hateful pages by the density of listed words, and by a classifier's scores.
 
 A word alone is weak evidence (medicine, law and news use them): what counts is how many of 1,000 are listed.
-The classifier is another stage, which writes the probabilities `q.nsfw` and `q.toxic`; SafetyScores cuts by
-them.
+The classifier is another stage, which writes probabilities as `q.nsfw` and `q.toxic`; SafetyScores cuts them.
 """
 
 import numpy as np
 import pyarrow as pa
 
+from puna.data.filters.listed import OURS, hits, words_of
 from puna.data.filters.lists import with_lists
-from puna.data.filters.words import OURS, hits, words_of
 from puna.data.stage import Annotation, Gate, Verdict, first_reason
 
 
