@@ -284,7 +284,7 @@ class PiiGate(Gate):
     reads = ("text", *Pii.writes)
     reasons = ("pii.too_much",)
 
-    most: float = 10.0  # found things per 1,000 characters; our own: one in every line of 100
+    most: float = 10.0  # found things per 1,000 characters; our own: one in each line of 100
     least: int = 20  # of them, before a document counts as a list
 
     def __call__(self, table: pa.Table) -> Verdict:
