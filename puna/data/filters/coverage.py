@@ -11,7 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field
 
-from puna.data.filters.hashing import buffers
+from puna.data.document import text_buffers
+from puna.data.filters.hashing import mixed
 from puna.data.filters.tokens import Words, words
 from puna.data.stage import Annotation, Gate, Verdict, first_reason
 
@@ -20,10 +21,20 @@ def said_before(found: Words, n: int, times: int = 1) -> np.ndarray:
     """(words,) whether a word stands in a run of n words that its row had so many times earlier."""
     hashes, places = found.ngrams(n)
     rows = np.searchsorted(found.first, places, "right") - 1
-    order = np.lexsort((places, hashes, rows))
-    hashes, rows = hashes[order], rows[order]
-    again = (hashes[times:] == hashes[:-times]) & (rows[times:] == rows[:-times])
+    keys = mixed(hashes + rows.astype(np.uint64))
+    some = _not_alone(keys)
+    order = some[np.argsort(keys[some], kind="stable")]  # of equal runs the earliest first
+    again = keys[order][times:] == keys[order][:-times]
     return _covered(places[order[times:][again]], n, len(found.hashes))
+
+
+def _not_alone(keys: np.ndarray) -> np.ndarray:
+    """Where keys stand that may occur twice: most do not, and need no sorting."""
+    slots = (keys >> np.uint64(42)).astype(np.int64)
+    last, shared = np.zeros(1 << 22, np.int32), np.zeros(1 << 22, bool)
+    last[slots] = np.arange(len(slots))
+    shared[slots[last[slots] != np.arange(len(slots))]] = True
+    return np.flatnonzero(shared[slots])
 
 
 def _covered(places: np.ndarray, n: int, total: int) -> np.ndarray:
@@ -42,7 +53,7 @@ class NgramCoverage(Annotation):
     n: int = Field(10, ge=1)  # Rae et al.: 5 to 10
 
     def __call__(self, table: pa.Table) -> pa.Table:
-        found = words(*buffers(table["text"]), fold_digits=True)
+        found = words(*text_buffers(table), fold_digits=True)
         sizes = found.ends - found.starts
         share = found.sums(sizes * said_before(found, self.n)) / np.maximum(found.sums(sizes), 1)
         return table.append_column("q.coverage", pa.array(share, pa.float32()))
@@ -70,10 +81,10 @@ class RepeatedLines(Annotation):
 
     n: int = Field(5, ge=1)  # words of a run; the shortest of Rae et al., since log lines are short
     times: int = Field(2, ge=1)  # how often the run came before: a refrain may be sung twice
-    most: float = 0.60  # of the line's word bytes; our own: paragraphs of encyclopedias stay below 0.3
+    most: float = 0.60  # of the line's word bytes; our own: it costs encyclopedia articles 0.2% of their text
 
     def __call__(self, table: pa.Table) -> pa.Table:
-        data, offsets = buffers(table["text"])
+        data, offsets = text_buffers(table)
         starts, rows, gone = self._lines(data, offsets)
         removed = np.bincount(rows[gone], minlength=len(table))
         texts = pa.concat_arrays([pa.array([], pa.large_string()), *table["text"].chunks])

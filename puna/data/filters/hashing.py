@@ -71,11 +71,15 @@ def range_hashes(data: np.ndarray, starts: np.ndarray, ends: np.ndarray, value: 
 
 def is_in(hashes: np.ndarray, known: np.ndarray) -> np.ndarray:
     """Which hashes are among the sorted known ones."""
+    found, first = np.zeros(len(hashes), bool), np.zeros(1 << 16, bool)
     if not len(known):
-        return np.zeros(len(hashes), bool)
-    asked, which = np.unique(hashes, return_inverse=True)  # in order, so that the search stays in the cache
-    at = np.searchsorted(known, asked)
-    return (known[np.minimum(at, len(known) - 1)] == asked)[which]
+        return found
+    first[known >> np.uint64(48)] = True  # most hashes are not even like a known one
+    some = np.flatnonzero(first[hashes >> np.uint64(48)])
+    asked, which = np.unique(hashes[some], return_inverse=True)  # in order: the search stays in the cache
+    at = np.minimum(np.searchsorted(known, asked), len(known) - 1)
+    found[some] = (known[at] == asked)[which]
+    return found
 
 
 def buffers(column: pa.ChunkedArray | pa.Array) -> tuple[np.ndarray, np.ndarray]:

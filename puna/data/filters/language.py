@@ -169,8 +169,8 @@ def believed(labels: list[str], scores: list[float], script: str, share: float) 
 
 
 # Languages that share the model's certainty with their nearest kin lose too many documents at the default.
-# Our own figures, about the tenth percentile of right answers on pages of a manual in 40 languages; bs, ms and
-# nn as their kin.
+# Our own figures: about the tenth percentile of right answers on a manual in 40 languages; bs, ms, nn
+# and sh as their kin.
 LEAST = {
     "bs": 0.25, "da": 0.45, "gl": 0.40, "hr": 0.30, "id": 0.55, "ms": 0.45, "nn": 0.40, "no": 0.45,
     "sh": 0.25, "sl": 0.30, "sr": 0.30,

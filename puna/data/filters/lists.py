@@ -51,8 +51,7 @@ def entries(given: tuple[str, ...], paths: Stamps) -> list[str]:
 def with_lists(stage: Stage, paths: tuple[str, ...]) -> str:
     """The fingerprint of a stage and of the lists it reads."""
     digest = hashlib.sha256(Stage.fingerprint(stage).encode())
-    for path in paths:
-        for block in blocks(path):
-            digest.update(block)
-        digest.update(b"\0")
+    for path, *_ in stamps(paths):
+        with open(path, "rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()

@@ -1,7 +1,7 @@
 """What a publisher says about the use of a page, as its source found it, and a gate that heeds it.
 
-A source that reads headers writes three columns, null where it knows nothing: `http.x_robots_tag` (the headers
-of that name, one a line), `html.meta_robots` (contents of <meta name="robots">, one a line) and
+A source that reads headers writes three columns, null where it knows nothing: `http.x_robots_tag` (headers of
+that name, one a line), `html.meta_robots` (contents of <meta name="robots">, one a line) and
 `http.tdm_reservation` (header or meta tag of the W3C's TDMRep: "1" reserves the rights of data mining).
 """
 

@@ -1,15 +1,14 @@
 """Unsafe text: adult and hateful pages by the density of listed words, and by a classifier's scores.
 
-A word alone is weak evidence (medicine, law and news use them), so what counts is how many of 1,000 are listed.
-The classifier is another stage, which writes the probabilities `q.nsfw` and `q.toxic`; SafetyScores cuts by
-them.
+A word alone is weak evidence (medicine, law and news use them): what counts is how many of 1,000 are listed.
+The classifier is another stage, which writes probabilities as `q.nsfw` and `q.toxic`; SafetyScores cuts them.
 """
 
 import numpy as np
 import pyarrow as pa
 
+from puna.data.filters.listed import OURS, hits, words_of
 from puna.data.filters.lists import with_lists
-from puna.data.filters.words import OURS, hits, words_of
 from puna.data.stage import Annotation, Gate, Verdict, first_reason
 
 
@@ -44,7 +43,7 @@ class SafetyWordsGate(Gate):
     reads = ("safety.nsfw", "safety.toxic")
     reasons = ("safety.nsfw_words", "safety.toxic_words")
 
-    most_nsfw: float = 5.0  # of 1,000 words; our own: novels stay below 1, index pages of such sites above 20
+    most_nsfw: float = 5.0  # of 1,000 words; our own, for a list of explicit words: one such word in ten lines
     most_toxic: float = 5.0
 
     def __call__(self, table: pa.Table) -> Verdict:

@@ -28,12 +28,10 @@ class Words:
         """(words,) the row of each word."""
         return np.repeat(np.arange(len(self.first) - 1), np.diff(self.first))
 
-    def ngrams(self, n: int) -> tuple[np.ndarray, np.ndarray]:
-        """(hashes of runs of n words that stay in their row, the index of each run's first word)."""
-        places = np.arange(max(0, len(self.hashes) - n + 1))
-        places = places[
-            np.searchsorted(self.first, places, "right") == np.searchsorted(self.first, places + n)
-        ]
+    def ngrams(self, n: int, at: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """(hashes of runs of n words within their row, where they begin), of all or of those at `at`."""
+        places = np.arange(len(self.hashes)) if at is None else at
+        places = places[places + n <= self.first[np.searchsorted(self.first, places, "right")]]
         total = np.zeros(len(places), np.uint64)
         for i in range(n):
             total = total * np.uint64(BASE) + self.hashes[places + i]
