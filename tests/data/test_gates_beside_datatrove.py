@@ -82,7 +82,7 @@ GATES = {
 }
 MOST = {  # the share of documents that may part, as measured on all and then rounded up
     "quality": {"docstring": 0.08, "article": 0.08, "page": 0.04},
-    "repetition": {"docstring": 0.10, "article": 0.03, "page": 0.02},
+    "repetition": {"docstring": 0.10, "article": 0.06, "page": 0.02},
     "c4": {"docstring": 0.02, "article": 0.02, "page": 0.02},
     "fineweb": {"docstring": 0.02, "article": 0.02, "page": 0.03},
 }

@@ -52,9 +52,7 @@ class Runs {
     count = static_cast<int64_t>(words.size());
     sums_.resize(count + 1), sizes_.resize(count + 1);
     sums_[0] = 0, sizes_[0] = 0;
-    again_.resize(count);
     for (int64_t i = 0; i < count; i++) {
-      again_[i] = i;
       sums_[i + 1] = sums_[i] * GOLDEN + words[i].hash;
       sizes_[i + 1] = sizes_[i] + words[i].behind - words[i].first;
     }
@@ -69,44 +67,34 @@ class Runs {
   uint64_t hash(int64_t i, int64_t n, uint64_t power) const { return mix(sums_[i + n] - sums_[i] * power); }
   int64_t characters(int64_t i, int64_t n) const { return sizes_[i + n] - sizes_[i]; }
 
-  // Of the places in `again`, keeps those whose n-gram stands there more than once. Called for each n in turn: a
-  // run of n words comes twice only where its first n - 1 do.
-  void keep_repeated(int64_t n, Seen &seen) {
+  // Characters of all places of the most frequent n-gram, the first such; `repeats` says whether any comes twice.
+  int64_t most_frequent(int64_t n, Seen &seen, bool &repeats) const {
     const uint64_t factor = power(n);
-    while (!again_.empty() && again_.back() + n > count) again_.pop_back();
-    seen.begin(again_.size());
-    for (int64_t i : again_) seen.count(hash(i, n, factor));
-    const auto alone = [&](int64_t i) { return seen.times(hash(i, n, factor)) < 2; };
-    again_.erase(std::remove_if(again_.begin(), again_.end(), alone), again_.end());
-  }
-
-  // Characters of all places of the most frequent n-gram, the first such; after keep_repeated(n).
-  int64_t most_frequent(int64_t n, const Seen &seen) const {
-    if (count < n) return 0;
-    const uint64_t factor = power(n);
+    if (count < n) return repeats = false;
     int64_t most = 1, first = 0;
-    for (int64_t i : again_) {
-      int64_t times = seen.times(hash(i, n, factor));
-      if (times > most) most = times, first = i;
-    }
+    if (repeats) seen.begin(count);
+    for (int64_t i = 0; repeats && i + n <= count; i++) most = std::max<int64_t>(most, seen.count(hash(i, n, factor)));
+    while (most > 1 && seen.times(hash(first, n, factor)) < most) first++;
+    repeats = most > 1;
     return most * (characters(first, n) + n - 1);
   }
 
-  // Characters of n-grams that were there before, going on behind each one found; after keep_repeated(n).
+  // Characters of n-grams that were there before, going on behind each one found.
   int64_t repeated(int64_t n, Seen &seen) const {
     const uint64_t factor = power(n);
-    int64_t found = 0, next = 0;
-    seen.begin(again_.size());
-    for (int64_t i : again_) {
-      if (i < next || seen.count(hash(i, n, factor)) == 1) continue;
-      found += characters(i, n), next = i + n;
+    int64_t found = 0;
+    seen.begin(count);
+    for (int64_t i = 0; i + n <= count;) {
+      bool again = seen.count(hash(i, n, factor)) > 1;
+      found += again ? characters(i, n) : 0;
+      i += again ? n : 1;
     }
     return found;
   }
 
  private:
   std::vector<uint64_t> sums_;
-  std::vector<int64_t> sizes_, again_;
+  std::vector<int64_t> sizes_;
 };
 
 }  // namespace puna

@@ -80,7 +80,6 @@ class Text {
  public:
   std::vector<Character> characters;
   std::vector<uint16_t> kinds;
-  std::vector<uint8_t> inside;
   std::vector<Word> words;
 
   int64_t size() const { return static_cast<int64_t>(characters.size()); }
@@ -103,18 +102,29 @@ class Text {
     characters.resize(count), kinds.resize(count);
   }
 
-  // [LD][LDM]*(?:'[LD][LDM]*)*|HM* into `words`; `inside` says of each character whether it is in one.
-  void find_words() {
-    uint32_t held = 0;
-    for (uint16_t kind : kinds) held |= kind;
-    inside.resize(kinds.size()), words.resize(kinds.size() / 2 + 1);
-    if (held & (ALONE | MARK)) {
-      std::fill(inside.begin(), inside.end(), 0), words.clear();
-      find_any_words();
-    } else {
-      find_plain_words();
+  // [LD][LDM]*(?:'[LD][LDM]*)*|HM*; `outside(i)` hears of every character that is in no word.
+  template <class Outside>
+  void find_words(Outside outside) {
+    words.clear();
+    for (int64_t i = 0, n = size(); i < n;) {
+      if (!is(i, BEGINS | ALONE)) {
+        outside(i++);
+        continue;
+      }
+      Word word{GOLDEN, i, 0, is(i, ALONE)};
+      const uint32_t next = is(i, ALONE) ? MARK : GOES_ON;
+      do {
+        word.alphabetic |= is(i, LETTER);
+        word.hash = (word.hash ^ folded(i)) * PRIME;
+        i++;
+      } while (i < n && (is(i, next) || (next == GOES_ON && is(i, APOSTROPHE) && i + 1 < n && is(i + 1, BEGINS))));
+      word.hash = mix(word.hash), word.behind = i;
+      words.push_back(word);
     }
-    for (Word &word : words) word.hash = mix(word.hash);
+  }
+
+  void find_words() {
+    find_words([](int64_t) {});
   }
 
   // Calls line(start, end, left, right) for each line: all of it, and without the white space around it.
@@ -161,48 +171,6 @@ class Text {
  private:
   const std::vector<uint16_t> &kinds_ = table().kinds;
   const std::vector<int32_t> &adds_ = table().adds;
-
-  void find_any_words() {
-    for (int64_t i = 0, n = size(); i < n;) {
-      if (!is(i, BEGINS | ALONE)) {
-        i++;
-        continue;
-      }
-      Word word{GOLDEN, i, 0, is(i, ALONE)};
-      const uint32_t next = is(i, ALONE) ? MARK : GOES_ON;
-      do {
-        word.alphabetic |= is(i, LETTER);
-        word.hash = (word.hash ^ folded(i)) * PRIME;
-        inside[i++] = 1;
-      } while (i < n && (is(i, next) || (next == GOES_ON && is(i, APOSTROPHE) && i + 1 < n && is(i + 1, BEGINS))));
-      word.behind = i;
-      words.push_back(word);
-    }
-  }
-
-  // The same where there are only letters and digits: [LD]+(?:'[LD]+)*, without a branch on where words end.
-  void find_plain_words() {
-    const int64_t n = size();
-    const uint16_t *kind = kinds.data();
-    uint8_t *in = inside.data();
-    for (int64_t i = 0; i < n; i++) in[i] = (kind[i] & BEGINS) != 0;
-    for (int64_t i = 1; i + 1 < n; i++) in[i] |= (kind[i] == APOSTROPHE) & in[i - 1] & ((kind[i + 1] & BEGINS) != 0);
-    Word word{GOLDEN, 0, 0, false}, *out = words.data();
-    bool before = false;
-    for (int64_t i = 0; i < n; i++) {
-      const bool now = in[i];
-      word.behind = i;
-      *out = word;
-      out += before & !now;
-      word.hash = now ? (word.hash ^ folded(i)) * PRIME : GOLDEN;
-      word.first = now ? word.first : i + 1;
-      word.alphabetic = now & (word.alphabetic | ((kind[i] & LETTER) != 0));
-      before = now;
-    }
-    word.behind = n;
-    *out = word;
-    words.resize(out - words.data() + before);
-  }
 
   uint32_t folded(int64_t i) const { return code(i) + adds_[code(i)]; }
 

@@ -51,14 +51,10 @@ class Counter {
     count_lines(text, out);
     if (!repeats) return;
     runs.read(text.words);
-    runs.keep_repeated(2, seen);
-    for (int64_t n = 2; n <= 4; n++) {
-      out[19 + n] = runs.most_frequent(n, seen);
-      runs.keep_repeated(n + 1, seen);
-    }
-    for (int64_t n = 5; n <= 10; n++) {
+    for (int64_t n = 2; n <= 4; n++) out[19 + n] = runs.most_frequent(n, seen, repeats);
+    for (int64_t n = 5; n <= 10 && repeats; n++) {
       out[19 + n] = runs.repeated(n, seen);
-      runs.keep_repeated(n + 1, seen);
+      repeats = out[19 + n] > 0;  // without repeats of n words there are none of n + 1
     }
   }
 
@@ -69,28 +65,22 @@ class Counter {
   Runs runs;
 
   void count_words(Text &text, int64_t *out) {
-    text.find_words();
-    count_symbols(text, out);
+    int64_t dots = 0;
+    text.find_words([&](int64_t i) {
+      uint32_t code = text.code(i);
+      const bool after_word = !text.words.empty() && text.words.back().behind == i;
+      const bool joins = after_word && i + 1 < text.size() && text.is(i + 1, BEGINS | ALONE);
+      out[4] += text.is(i, OUTSIDE) && !joins && !(i && text.code(i - 1) == code);
+      out[5] += code == '#';
+      dots = code != '.' ? 0 : i && text.code(i - 1) == '.' ? dots + 1 : 1;
+      out[6] += (dots && dots % 3 == 0) || code == 0x2026;
+    });
     out[1] = static_cast<int64_t>(text.words.size());
     seen.begin(stops);
     for (const Word &word : text.words) {
       out[2] += word.behind - word.first;
       out[3] += word.alphabetic;
       out[7] += stop_words.times(word.hash) && seen.count(word.hash) == 1;
-    }
-  }
-
-  static void count_symbols(const Text &text, int64_t *out) {
-    const uint8_t *in = text.inside.data();
-    int64_t dots = 0;
-    for (int64_t i = 0, n = text.size(); i < n; i++) {
-      if (in[i] || !text.is(i, OUTSIDE)) continue;
-      const uint32_t code = text.code(i);
-      const bool again = i && text.code(i - 1) == code, joins = i && in[i - 1] && i + 1 < n && in[i + 1];
-      out[4] += !again && !joins;
-      out[5] += code == '#';
-      dots = code != '.' ? 0 : again ? dots + 1 : 1;
-      out[6] += (dots && dots % 3 == 0) || code == 0x2026;
     }
   }
 
