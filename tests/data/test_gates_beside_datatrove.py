@@ -145,7 +145,7 @@ def compare(name, found):
     return ours, parted, other_text
 
 
-def judge(name, found, slack):
+def judge(name, found):
     kinds = Counter(kind for kind, _ in found)
     ours, parted, other_text = compare(name, found)
     shares = {kind: sum(n for (k, _), n in parted.items() if k == kind) / kinds[kind] for kind in kinds}
@@ -153,15 +153,15 @@ def judge(name, found, slack):
         f"\n{name}: {len(found)} documents, {sum(map(bool, ours))} dropped by us, parted: {shares} {dict(parted)}"
     )
     assert {reason for _, reason in parted} <= set(EXPLAINED)
-    for kind, share in shares.items():
-        assert share <= MOST[name][kind] + slack, (kind, share)
     assert other_text <= 0.01 * len(found)  # `end. [1]` is an end here and not there
     assert 0 < sum(map(bool, ours)) < len(found)
+    return shares, parted.total() / len(found)
 
 
 @pytest.mark.parametrize("name", GATES)
 def test_verdicts_are_datatroves_but_for_what_is_explained(name):
-    judge(name, real_documents(step=24), slack=0.1)  # few documents lie wider around the share
+    _, share = judge(name, real_documents(step=24))
+    assert share < 0.15  # few documents lie wider around the shares below
 
 
 @pytest.mark.slow
@@ -169,4 +169,5 @@ def test_verdicts_are_datatroves_but_for_what_is_explained(name):
 def test_verdicts_are_datatroves_on_thousands_of_documents(name):
     found = real_documents(step=1)
     assert len(found) >= 2_000
-    judge(name, found, slack=0.0)
+    for kind, share in judge(name, found)[0].items():
+        assert share <= MOST[name][kind], (kind, share)
