@@ -10,7 +10,8 @@ class Seen {
   void begin(size_t most) {
     size_t size = 16;
     while (size < 2 * most) size *= 2;
-    if (size > entries_.size() || ++stamp_ == 0) entries_.assign(std::max(size, entries_.size()), {0, 0, 0}), stamp_ = 1;
+    if (size > entries_.size() || ++stamp_ == 0)
+      entries_.assign(std::max(size, entries_.size()), {0, 0, 0}), stamp_ = 1;
     mask_ = size - 1;
   }
 
@@ -23,7 +24,7 @@ class Seen {
 
   // How often it has come.
   uint32_t times(uint64_t hash) const {
-    const Entry &entry = entries_[place(hash)];
+    const Entry& entry = entries_[place(hash)];
     return entry.stamp == stamp_ ? entry.count : 0;
   }
 
@@ -48,7 +49,7 @@ class Runs {
  public:
   int64_t count = 0;
 
-  void read(const std::vector<Word> &words) {
+  void read(const std::vector<Word>& words) {
     count = static_cast<int64_t>(words.size());
     sums_.resize(count + 1), sizes_.resize(count + 1);
     sums_[0] = 0, sizes_[0] = 0;
@@ -67,20 +68,22 @@ class Runs {
   uint64_t hash(int64_t i, int64_t n, uint64_t power) const { return mix(sums_[i + n] - sums_[i] * power); }
   int64_t characters(int64_t i, int64_t n) const { return sizes_[i + n] - sizes_[i]; }
 
-  // Characters of all places of the most frequent n-gram, the first such; `repeats` says whether any comes twice.
-  int64_t most_frequent(int64_t n, Seen &seen, bool &repeats) const {
+  // Characters of all places of the most frequent n-gram, the first such; `repeats` says whether any comes
+  // twice.
+  int64_t most_frequent(int64_t n, Seen& seen, bool& repeats) const {
     const uint64_t factor = power(n);
     if (count < n) return repeats = false;
     int64_t most = 1, first = 0;
     if (repeats) seen.begin(count);
-    for (int64_t i = 0; repeats && i + n <= count; i++) most = std::max<int64_t>(most, seen.count(hash(i, n, factor)));
+    for (int64_t i = 0; repeats && i + n <= count; i++)
+      most = std::max<int64_t>(most, seen.count(hash(i, n, factor)));
     while (most > 1 && seen.times(hash(first, n, factor)) < most) first++;
     repeats = most > 1;
     return most * (characters(first, n) + n - 1);
   }
 
   // Characters of n-grams that were there before, going on behind each one found.
-  int64_t repeated(int64_t n, Seen &seen) const {
+  int64_t repeated(int64_t n, Seen& seen) const {
     const uint64_t factor = power(n);
     int64_t found = 0;
     seen.begin(count);

@@ -14,15 +14,15 @@ typedef uint32_t Eight __attribute__((vector_size(32)));
 typedef uint32_t Sixteen __attribute__((vector_size(64)));
 
 struct Work {
-  const uint32_t *shingles;
+  const uint32_t* shingles;
   int64_t count;
   const uint32_t *multiply, *add;
-  uint32_t *least;
+  uint32_t* least;
   int64_t permutations;
 };
 
 template <class Lanes>
-inline __attribute__((always_inline)) void least_of(const Work &work) {
+inline __attribute__((always_inline)) void least_of(const Work& work) {
   for (int64_t k = 0; k < work.permutations; k += sizeof(Lanes) / 4) {
     Lanes m, a, low = ~(Lanes{});
     std::memcpy(&m, work.multiply + k, sizeof m);
@@ -36,15 +36,15 @@ inline __attribute__((always_inline)) void least_of(const Work &work) {
   }
 }
 
-typedef void Least(const Work &);
+typedef void Least(const Work&);
 
-void portable(const Work &work) { least_of<Four>(work); }
+void portable(const Work& work) { least_of<Four>(work); }
 #if defined(__x86_64__)
-__attribute__((target("avx2"))) void avx2(const Work &work) { least_of<Eight>(work); }
-__attribute__((target("avx512f"))) void avx512(const Work &work) { least_of<Sixteen>(work); }
+__attribute__((target("avx2"))) void avx2(const Work& work) { least_of<Eight>(work); }
+__attribute__((target("avx512f"))) void avx512(const Work& work) { least_of<Sixteen>(work); }
 #endif
 
-Least *chosen(const std::string &instructions) {
+Least* chosen(const std::string& instructions) {
 #if defined(__x86_64__)
   if (instructions == "avx512") return avx512;
   if (instructions == "avx2") return avx2;
@@ -65,12 +65,12 @@ std::vector<std::string> instruction_sets() {
   return sets;
 }
 
-std::vector<uint32_t> minhash(Column texts, const uint32_t *multiply, const uint32_t *add, int64_t count, int64_t n,
-                              const std::string &instructions) {
+std::vector<uint32_t> minhash(Column texts, const uint32_t* multiply, const uint32_t* add, int64_t count,
+                              int64_t n, const std::string& instructions) {
   const int64_t permutations = (count + LANES - 1) / LANES * LANES;
   std::vector<uint32_t> m(multiply, multiply + count), a(add, add + count), least(permutations);
   m.resize(permutations), a.resize(permutations);
-  Least *const least_here = chosen(instructions.empty() ? instruction_sets().front() : instructions);
+  Least* const least_here = chosen(instructions.empty() ? instruction_sets().front() : instructions);
   std::vector<uint32_t> signatures(texts.rows * count), shingles;
   Text text;
   Runs runs;

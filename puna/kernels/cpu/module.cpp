@@ -15,19 +15,19 @@ using In = nb::ndarray<const T, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 
 // A NumPy array that owns the vector.
 template <class T>
-nb::object give(std::vector<T> &&values, std::initializer_list<size_t> shape) {
-  auto *kept = new std::vector<T>(std::move(values));
-  nb::capsule owner(kept, [](void *p) noexcept { delete static_cast<std::vector<T> *>(p); });
+nb::object give(std::vector<T>&& values, std::initializer_list<size_t> shape) {
+  auto* kept = new std::vector<T>(std::move(values));
+  nb::capsule owner(kept, [](void* p) noexcept { delete static_cast<std::vector<T>*>(p); });
   return nb::cast(nb::ndarray<nb::numpy, T>(kept->data(), shape, owner));
 }
 
 template <class T>
-nb::object give(std::vector<T> &&values) {
+nb::object give(std::vector<T>&& values) {
   size_t size = values.size();
   return give(std::move(values), {size});
 }
 
-puna::Column column(const In<uint8_t> &data, const In<int64_t> &offsets) {
+puna::Column column(const In<uint8_t>& data, const In<int64_t>& offsets) {
   return {data.data(), offsets.data(), static_cast<int64_t>(offsets.size()) - 1};
 }
 
@@ -37,9 +37,10 @@ auto without_gil(Work work) {
   return work();
 }
 
-nb::tuple with_lengths(puna::WordColumns &&found) {
-  return nb::make_tuple(give(std::move(found.hashes)), give(std::move(found.lengths)), give(std::move(found.starts)),
-                        give(std::move(found.ends)), give(std::move(found.offsets)));
+nb::tuple with_lengths(puna::WordColumns&& found) {
+  return nb::make_tuple(give(std::move(found.hashes)), give(std::move(found.lengths)),
+                        give(std::move(found.starts)), give(std::move(found.ends)),
+                        give(std::move(found.offsets)));
 }
 
 }  // namespace
@@ -54,19 +55,21 @@ NB_MODULE(_native, module) {
   });
   module.def("ngrams", [](In<uint8_t> data, In<int64_t> offsets, int64_t n) {
     auto found = without_gil([&] { return puna::ngrams(column(data, offsets), n); });
-    return nb::make_tuple(give(std::move(found.hashes)), give(std::move(found.starts)), give(std::move(found.ends)),
-                          give(std::move(found.offsets)));
+    return nb::make_tuple(give(std::move(found.hashes)), give(std::move(found.starts)),
+                          give(std::move(found.ends)), give(std::move(found.offsets)));
   });
   module.def("line_marks", [](In<uint8_t> data, In<int64_t> offsets) {
     auto found = without_gil([&] { return puna::line_marks(column(data, offsets)); });
     return nb::make_tuple(give(std::move(found.pieces)), give(std::move(found.longest)),
                           give(std::move(found.sentences)), give(std::move(found.marks)),
-                          give(std::move(found.starts)), give(std::move(found.ends)), give(std::move(found.offsets)));
+                          give(std::move(found.starts)), give(std::move(found.ends)),
+                          give(std::move(found.offsets)));
   });
-  module.def("counters", [](In<uint8_t> data, In<int64_t> offsets, In<uint64_t> stop_words, int64_t short_line,
-                            bool repeats) {
+  module.def("counters", [](In<uint8_t> data, In<int64_t> offsets, In<uint64_t> stop_words,
+                            int64_t short_line, bool repeats) {
     std::vector<uint64_t> stops(stop_words.data(), stop_words.data() + stop_words.size());
-    auto counts = without_gil([&] { return puna::counters(column(data, offsets), stops, short_line, repeats); });
+    auto counts =
+        without_gil([&] { return puna::counters(column(data, offsets), stops, short_line, repeats); });
     return give(std::move(counts), {offsets.size() - 1, size_t{puna::COUNTERS}});
   });
   module.def("join_lines", [](In<uint8_t> data, In<int64_t> starts, In<int64_t> ends, In<int64_t> offsets) {
@@ -80,7 +83,7 @@ NB_MODULE(_native, module) {
   module.def(
       "minhash",
       [](In<uint8_t> data, In<int64_t> offsets, In<uint32_t> multiply, In<uint32_t> add, int64_t n,
-         const std::string &instructions) {
+         const std::string& instructions) {
         auto least = without_gil([&] {
           const auto count = static_cast<int64_t>(multiply.size());
           return puna::minhash(column(data, offsets), multiply.data(), add.data(), count, n, instructions);

@@ -21,8 +21,17 @@ inline uint64_t mix(uint64_t h) {
 
 // Kinds as bits, so that a set of kinds is one number.
 enum Kind : uint32_t {
-  SYMBOL = 1, SPACE = 2, FEED = 4, LETTER = 8, ALONE = 16, MARK = 32, DIGIT = 64, APOSTROPHE = 128,
-  TERMINAL = 256, WIDE = 512, CLOSER = 1024
+  SYMBOL = 1,
+  SPACE = 2,
+  FEED = 4,
+  LETTER = 8,
+  ALONE = 16,
+  MARK = 32,
+  DIGIT = 64,
+  APOSTROPHE = 128,
+  TERMINAL = 256,
+  WIDE = 512,
+  CLOSER = 1024
 };
 constexpr uint32_t BEGINS = LETTER | DIGIT, GOES_ON = BEGINS | MARK, ENDS = TERMINAL | WIDE;
 constexpr uint32_t OUTSIDE = SYMBOL | ENDS | CLOSER | APOSTROPHE;
@@ -41,30 +50,40 @@ struct Table {
   std::vector<int32_t> adds;
 
   Table() : kinds(EVERY, SYMBOL), adds(EVERY) {
-    for (const KindRange &range : KIND_RANGES)
+    for (const KindRange& range : KIND_RANGES)
       std::fill(kinds.begin() + range.first, kinds.begin() + range.last + 1, kind(range.kind));
-    for (const FoldRange &range : FOLD_RANGES)
+    for (const FoldRange& range : FOLD_RANGES)
       for (uint32_t code = range.first; code <= range.last; code += range.step) adds[code] = range.add;
   }
 
   static uint16_t kind(char name) {
     switch (name) {
-      case ' ': return SPACE;
-      case '\n': return FEED;
-      case 'L': return LETTER;
-      case 'H': return ALONE;
-      case 'M': return MARK;
-      case 'D': return DIGIT;
-      case '\'': return APOSTROPHE;
-      case 'T': return TERMINAL;
-      case 'W': return WIDE;
-      case 'C': return CLOSER;
+      case ' ':
+        return SPACE;
+      case '\n':
+        return FEED;
+      case 'L':
+        return LETTER;
+      case 'H':
+        return ALONE;
+      case 'M':
+        return MARK;
+      case 'D':
+        return DIGIT;
+      case '\'':
+        return APOSTROPHE;
+      case 'T':
+        return TERMINAL;
+      case 'W':
+        return WIDE;
+      case 'C':
+        return CLOSER;
     }
     throw std::logic_error("a kind of character without a meaning");
   }
 };
 
-inline const Table &table() {
+inline const Table& table() {
   static const Table made;
   return made;
 }
@@ -86,10 +105,10 @@ class Text {
   uint32_t code(int64_t i) const { return characters[i].code(); }
   bool is(int64_t i, uint32_t set) const { return kinds[i] & set; }
 
-  void read(const uint8_t *at, int64_t bytes) {
+  void read(const uint8_t* at, int64_t bytes) {
     characters.resize(bytes), kinds.resize(bytes);
-    const uint16_t *every = kinds_.data();
-    const uint8_t *end = at + bytes;
+    const uint16_t* every = kinds_.data();
+    const uint8_t* end = at + bytes;
     int64_t count = 0;
     while (at < end) {
       uint32_t code = *at, length = 1;
@@ -117,7 +136,8 @@ class Text {
         word.alphabetic |= is(i, LETTER);
         word.hash = (word.hash ^ folded(i)) * PRIME;
         i++;
-      } while (i < n && (is(i, next) || (next == GOES_ON && is(i, APOSTROPHE) && i + 1 < n && is(i + 1, BEGINS))));
+      } while (i < n &&
+               (is(i, next) || (next == GOES_ON && is(i, APOSTROPHE) && i + 1 < n && is(i + 1, BEGINS))));
       word.hash = mix(word.hash), word.behind = i;
       words.push_back(word);
     }
@@ -169,13 +189,13 @@ class Text {
   }
 
  private:
-  const std::vector<uint16_t> &kinds_ = table().kinds;
-  const std::vector<int32_t> &adds_ = table().adds;
+  const std::vector<uint16_t>& kinds_ = table().kinds;
+  const std::vector<int32_t>& adds_ = table().adds;
 
   uint32_t folded(int64_t i) const { return code(i) + adds_[code(i)]; }
 
   // Bytes of the valid sequence at `at`, whose code point goes to `code`; 0 where there is none.
-  static uint32_t sequence(const uint8_t *at, const uint8_t *end, uint32_t &code) {
+  static uint32_t sequence(const uint8_t* at, const uint8_t* end, uint32_t& code) {
     uint32_t length = *at < 0xC2 ? 0 : *at < 0xE0 ? 2 : *at < 0xF0 ? 3 : *at < 0xF5 ? 4 : 0;
     if (!length || end - at < length) return 0;
     code = *at & (0xFF >> (length + 1));

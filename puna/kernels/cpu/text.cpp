@@ -11,14 +11,14 @@ namespace {
 // Byte places of rising character places, found by walking on.
 class Places {
  public:
-  Places(const Text &text, int64_t first) : text_(text), byte_(first) {}
+  Places(const Text& text, int64_t first) : text_(text), byte_(first) {}
   int64_t of(int64_t character) {
     while (at_ < character) byte_ += text_.characters[at_++].bytes();
     return byte_;
   }
 
  private:
-  const Text &text_;
+  const Text& text_;
   int64_t at_ = 0, byte_;
 };
 
@@ -39,12 +39,13 @@ int64_t begins_with_bullet(uint32_t code) {
 
 class Counter {
  public:
-  Counter(const std::vector<uint64_t> &listed, int64_t short_line) : stops(listed.size()), short_line(short_line) {
+  Counter(const std::vector<uint64_t>& listed, int64_t short_line)
+      : stops(listed.size()), short_line(short_line) {
     stop_words.begin(stops);
     for (uint64_t stop : listed) stop_words.count(stop);
   }
 
-  void count(Text &text, int64_t *out, bool repeats) {
+  void count(Text& text, int64_t* out, bool repeats) {
     std::fill(out, out + COUNTERS, 0);
     out[0] = text.size();
     count_words(text, out);
@@ -64,7 +65,7 @@ class Counter {
   Seen stop_words, seen, lines, paragraphs;
   Runs runs;
 
-  void count_words(Text &text, int64_t *out) {
+  void count_words(Text& text, int64_t* out) {
     int64_t dots = 0;
     text.find_words([&](int64_t i) {
       uint32_t code = text.code(i);
@@ -77,14 +78,14 @@ class Counter {
     });
     out[1] = static_cast<int64_t>(text.words.size());
     seen.begin(stops);
-    for (const Word &word : text.words) {
+    for (const Word& word : text.words) {
       out[2] += word.behind - word.first;
       out[3] += word.alphabetic;
       out[7] += stop_words.times(word.hash) && seen.count(word.hash) == 1;
     }
   }
 
-  void count_lines(const Text &text, int64_t *out) {
+  void count_lines(const Text& text, int64_t* out) {
     const auto feeds = std::count(text.kinds.begin(), text.kinds.end(), FEED);
     lines.begin(feeds + 1), paragraphs.begin(feeds + 1);
     uint64_t paragraph = 0;
@@ -113,35 +114,43 @@ class Counter {
   }
 };
 
-enum Mark : uint8_t { TERMINAL_MARK = 1, JAVASCRIPT = 2, LOREM_IPSUM = 4, CURLY_BRACKET = 8, NAMES_POLICY = 16 };
+enum Mark : uint8_t {
+  TERMINAL_MARK = 1,
+  JAVASCRIPT = 2,
+  LOREM_IPSUM = 4,
+  CURLY_BRACKET = 8,
+  NAMES_POLICY = 16
+};
 struct Phrase {
   std::string_view words;
   uint8_t mark;
 };
 constexpr Phrase PHRASES[] = {
-    {"javascript", JAVASCRIPT},       {"lorem ipsum", LOREM_IPSUM},      {"{", CURLY_BRACKET},
-    {"terms of use", NAMES_POLICY},   {"privacy policy", NAMES_POLICY},  {"cookie policy", NAMES_POLICY},
-    {"uses cookies", NAMES_POLICY},   {"use of cookies", NAMES_POLICY},  {"use cookies", NAMES_POLICY},
+    {"javascript", JAVASCRIPT},     {"lorem ipsum", LOREM_IPSUM},     {"{", CURLY_BRACKET},
+    {"terms of use", NAMES_POLICY}, {"privacy policy", NAMES_POLICY}, {"cookie policy", NAMES_POLICY},
+    {"uses cookies", NAMES_POLICY}, {"use of cookies", NAMES_POLICY}, {"use cookies", NAMES_POLICY},
 };
 
-// Which phrases a text holds, ASCII capitals or not; it is asked once for the text, then for lines where it does.
+// Which phrases a text holds, ASCII capitals or not; it is asked once for the text, then for lines where it
+// does.
 class Phrases {
  public:
-  void read(const uint8_t *at, int64_t bytes) {
+  void read(const uint8_t* at, int64_t bytes) {
     lowered_.assign(at, at + bytes);
-    for (char &c : lowered_) c += c >= 'A' && c <= 'Z' ? 'a' - 'A' : 0;
+    for (char& c : lowered_) c += c >= 'A' && c <= 'Z' ? 'a' - 'A' : 0;
     held_.clear();
     const bool cookie = lowered_.find("cookie") != std::string::npos;
-    for (const Phrase &phrase : PHRASES) {
+    for (const Phrase& phrase : PHRASES) {
       bool about_cookies = phrase.words.find("cookie") != std::string_view::npos;
-      if ((cookie || !about_cookies) && lowered_.find(phrase.words) != std::string::npos) held_.push_back(phrase);
+      if ((cookie || !about_cookies) && lowered_.find(phrase.words) != std::string::npos)
+        held_.push_back(phrase);
     }
   }
 
   uint8_t marks(int64_t start, int64_t end) const {
     uint8_t marks = 0;
     std::string_view line(lowered_.data() + start, end - start);
-    for (const Phrase &phrase : held_)
+    for (const Phrase& phrase : held_)
       if (line.find(phrase.words) != std::string_view::npos) marks |= phrase.mark;
     return marks;
   }
@@ -151,7 +160,7 @@ class Phrases {
   std::vector<Phrase> held_;
 };
 
-bool ends_like_a_sentence(const Text &text, int64_t left, int64_t right) {
+bool ends_like_a_sentence(const Text& text, int64_t left, int64_t right) {
   const uint32_t last = text.code(right - 1);
   const bool mark = last == '.' || last == '?' || last == '!' || last == '"' || last == '\'';
   return mark && !text.ends_in_dots(left, right);
@@ -162,10 +171,10 @@ bool ends_like_a_sentence(const Text &text, int64_t left, int64_t right) {
 WordColumns words(Column texts) {
   WordColumns found;
   found.offsets.push_back(0);
-  each_text(texts, [&](Text &text, int64_t first) {
+  each_text(texts, [&](Text& text, int64_t first) {
     text.find_words();
     Places places(text, first);
-    for (const Word &word : text.words) {
+    for (const Word& word : text.words) {
       found.hashes.push_back(word.hash);
       found.lengths.push_back(static_cast<int32_t>(word.behind - word.first));
       found.starts.push_back(places.of(word.first)), found.ends.push_back(places.of(word.behind));
@@ -181,7 +190,7 @@ WordColumns ngrams(Column texts, int64_t n) {
   const uint64_t power = Runs::power(n);
   std::vector<int64_t> ends;
   found.offsets.push_back(0);
-  each_text(texts, [&](Text &text, int64_t first) {
+  each_text(texts, [&](Text& text, int64_t first) {
     text.find_words();
     runs.read(text.words);
     Places places(text, first);
@@ -200,7 +209,7 @@ WordColumns ngrams(Column texts, int64_t n) {
 WordColumns line_hashes(Column texts) {
   WordColumns found;
   found.offsets.push_back(0);
-  each_text(texts, [&](Text &text, int64_t first) {
+  each_text(texts, [&](Text& text, int64_t first) {
     Places places(text, first);
     text.each_line([&](int64_t start, int64_t end, int64_t left, int64_t right) {
       found.hashes.push_back(right > left ? text.hash(left, right) : 0);
@@ -216,7 +225,7 @@ MarkColumns line_marks(Column texts) {
   MarkColumns found;
   Phrases phrases;
   found.offsets.push_back(0);
-  each_text(texts, [&](Text &text, int64_t first) {
+  each_text(texts, [&](Text& text, int64_t first) {
     Places places(text, first);
     const int64_t row = static_cast<int64_t>(found.offsets.size()) - 1;
     phrases.read(texts.data + first, texts.offsets[row + 1] - first);
@@ -239,17 +248,17 @@ MarkColumns line_marks(Column texts) {
   return found;
 }
 
-std::vector<int64_t> counters(Column texts, const std::vector<uint64_t> &stop_words, int64_t short_line,
+std::vector<int64_t> counters(Column texts, const std::vector<uint64_t>& stop_words, int64_t short_line,
                               bool repeats) {
   std::vector<int64_t> counts(texts.rows * COUNTERS);
   Counter counter(stop_words, short_line);
-  int64_t *out = counts.data();
-  each_text(texts, [&](Text &text, int64_t) { counter.count(text, out, repeats), out += COUNTERS; });
+  int64_t* out = counts.data();
+  each_text(texts, [&](Text& text, int64_t) { counter.count(text, out, repeats), out += COUNTERS; });
   return counts;
 }
 
-std::vector<uint8_t> join_lines(const uint8_t *data, Spans lines, const int64_t *offsets, int64_t rows,
-                                std::vector<int64_t> &places) {
+std::vector<uint8_t> join_lines(const uint8_t* data, Spans lines, const int64_t* offsets, int64_t rows,
+                                std::vector<int64_t>& places) {
   std::vector<uint8_t> joined;
   places.assign(1, 0);
   for (int64_t row = 0; row < rows; row++) {

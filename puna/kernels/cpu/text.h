@@ -7,8 +7,8 @@
 namespace puna {
 
 struct Column {
-  const uint8_t *data;
-  const int64_t *offsets;
+  const uint8_t* data;
+  const int64_t* offsets;
   int64_t rows;
 };
 
@@ -30,19 +30,19 @@ WordColumns words(Column texts);
 WordColumns ngrams(Column texts, int64_t n);  // without lengths
 WordColumns line_hashes(Column texts);
 MarkColumns line_marks(Column texts);
-std::vector<int64_t> counters(Column texts, const std::vector<uint64_t> &stop_words, int64_t short_line,
+std::vector<int64_t> counters(Column texts, const std::vector<uint64_t>& stop_words, int64_t short_line,
                               bool repeats);
 
 struct Spans {
   const int64_t *starts, *ends;
 };
 // New texts from the lines offsets[i] to offsets[i + 1]; their own offsets go to `places`.
-std::vector<uint8_t> join_lines(const uint8_t *data, Spans lines, const int64_t *offsets, int64_t rows,
-                                std::vector<int64_t> &places);
+std::vector<uint8_t> join_lines(const uint8_t* data, Spans lines, const int64_t* offsets, int64_t rows,
+                                std::vector<int64_t>& places);
 
 // `instructions`: one of instruction_sets(), or "" for the widest. All give the same.
-std::vector<uint32_t> minhash(Column texts, const uint32_t *multiply, const uint32_t *add, int64_t count, int64_t n,
-                              const std::string &instructions);
+std::vector<uint32_t> minhash(Column texts, const uint32_t* multiply, const uint32_t* add, int64_t count,
+                              int64_t n, const std::string& instructions);
 std::vector<std::string> instruction_sets();  // that this machine has, the widest first
 
 }  // namespace puna
