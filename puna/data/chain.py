@@ -68,7 +68,7 @@ class Chain:
             good = isinstance(verdict, Verdict) and len(verdict.codes) == len(verdict.values) == len(rows)
             need(good, f"{gate.name} does not give one verdict a document", error=DataError)
             if self.mode == "annotate":
-                kept.append(with_columns(rows, verdict_columns(gate, verdict.codes, verdict.values)))
+                kept.append(with_verdict(rows, gate, verdict.codes, verdict.values))
                 continue
             self.drop(rows, gate, verdict.codes, verdict.values)
             kept.append(rows.filter(pa.array(verdict.codes == KEEP)))
@@ -76,7 +76,7 @@ class Chain:
             return pa.concat_tables(kept)
         nothing = np.zeros(0, np.int16), np.zeros(0, np.float32)
         empty = table.slice(0, 0)
-        return with_columns(empty, verdict_columns(gate, *nothing)) if self.mode == "annotate" else empty
+        return with_verdict(empty, gate, *nothing) if self.mode == "annotate" else empty
 
     def _ask(self, stage: Stage, table: pa.Table) -> list:
         missing = [name for name in stage.reads if name not in table.column_names]
@@ -128,10 +128,15 @@ def with_columns(table: pa.Table, columns: dict[str, pa.Array]) -> pa.Table:
     return table
 
 
-def verdict_columns(stage: Gate | Removal, codes: np.ndarray, values: np.ndarray) -> dict[str, pa.Array]:
-    """The columns of mode `annotate`: the reason or null, and the value."""
+def with_verdict(
+    rows: pa.Table, stage: Gate | Removal, codes: np.ndarray, values: np.ndarray, siblings: pa.Array = None
+) -> pa.Table:
+    """The columns of mode `annotate`; a stage that stands twice has its second ones as `v.<stage>.2`."""
+    times = sum(column.rstrip("0123456789").rstrip(".") == f"v.{stage.name}" for column in rows.column_names)
+    name = f"v.{stage.name}" + (f".{times + 1}" if times else "")
     reasons = pa.array(stage.reasons, pa.string()).take(pa.array(codes, mask=codes == KEEP))
-    return {f"v.{stage.name}": reasons, f"v.{stage.name}.value": pa.array(values, pa.float32())}
+    columns = {name: reasons, f"{name}.value": pa.array(values, pa.float32())}
+    return with_columns(rows, columns if siblings is None else columns | {f"{name}.sibling": siblings})
 
 
 def sampled(ids: pa.ChunkedArray, seed: int, share: float) -> np.ndarray:
@@ -158,7 +163,6 @@ def apply_decisions(chain: Chain, removal: Removal, rows: pa.Table, decisions: p
     rows = with_columns(rows, {f"n.{removal.name}": noted})
     if chain.mode == "annotate":
         siblings = pc.if_else(pa.array(codes != KEEP), siblings, pa.scalar(None, pa.binary(16)))
-        columns = verdict_columns(removal, codes, values)
-        return with_columns(rows, columns | {f"v.{removal.name}.sibling": siblings})
+        return with_verdict(rows, removal, codes, values, siblings)
     chain.drop(rows, removal, codes, values, siblings)
     return rows.filter(pa.array(codes == KEEP))

@@ -171,6 +171,23 @@ def test_annotate_keeps_every_document_and_every_verdict(tmp_path):
     assert 0 < len(copies) < 240 and copies["v.toy.same.sibling"].null_count == 0
 
 
+def test_a_gate_that_stands_twice_is_annotated_twice(tmp_path):
+    run(recipe(mode="annotate", stages=(Count(), Short(), Short(few=12))), tmp_path)
+    kept = pa.concat_tables([pq.read_table(name) for name in result(tmp_path)])
+    assert kept["v.toy.short"].null_count > kept["v.toy.short.2"].null_count > 0
+    assert "v.toy.short.3" not in kept.column_names and "v.toy.short.2.value" in kept.column_names
+
+
+def test_a_run_that_keeps_nothing_ends_well(tmp_path):
+    nothing = recipe(stages=(Count(), Short(few=1000), SameText(), Fragile()))
+    assert (
+        run(nothing, tmp_path / "a") == run(nothing, tmp_path / "b", Pool(1)) and result(tmp_path / "a") == []
+    )
+    late = recipe(stages=(Count(), SameText(), Short(few=1000), SameText()))
+    run(late, tmp_path / "c")
+    assert urls(tmp_path / "c") == [] and len(result(tmp_path / "c")) > 4
+
+
 def test_notes_on_kept_documents_become_a_column(alone):
     kept = pa.concat_tables([pq.read_table(name) for name in result(alone[0])])
     planted = [text.startswith("planted") for text in kept["text"].to_pylist()]
