@@ -8,15 +8,16 @@ Only documents on which a stage fails leave in both modes.
 import hashlib
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from puna.data.quarantine import Watch, isolate
-from puna.data.stage import KEEP, Annotation, Gate, Removal, Stage, Verdict
+from puna.data.stage import KEEP, Annotation, Edit, Gate, Removal, Stage, Verdict
 from puna.errors import DataError, need
 
 DROPPED = pa.schema(
@@ -56,15 +57,24 @@ class Chain:
     def _annotate(self, stage: Stage, table: pa.Table) -> pa.Table:
         assert isinstance(stage, Annotation)
         empty = with_columns(table.slice(0, 0), {n: pa.array([], t) for n, t in stage.writes.items()})
-        answers = self._ask(stage, table)
+        answers = self._tables(stage, stage, table)
+        return pa.concat_tables([answer for _, answer in answers]) if answers else empty
+
+    def edit(self, stage: Edit, table: pa.Table, side: pa.Table) -> pa.Table:
+        """The rows with what an edit's rounds found taken out of their texts."""
+        answers = self._tables(stage, lambda rows: stage.apply(rows, side), table)
+        return pa.concat_tables([answer for _, answer in answers]) if answers else table.slice(0, 0)
+
+    def _tables(self, stage: Stage, call: Callable[[pa.Table], Any], table: pa.Table) -> list:
+        answers = self._ask(stage, call, table)
         for rows, answer in answers:
             good = isinstance(answer, pa.Table) and len(answer) == len(rows)
             need(good, f"{stage.name} does not answer with the rows it was given", error=DataError)
-        return pa.concat_tables([answer for _, answer in answers]) if answers else empty
+        return answers
 
     def _gate(self, gate: Gate, table: pa.Table) -> pa.Table:
         kept = []
-        for rows, verdict in self._ask(gate, table):
+        for rows, verdict in self._ask(gate, gate, table):
             good = isinstance(verdict, Verdict) and len(verdict.codes) == len(verdict.values) == len(rows)
             need(good, f"{gate.name} does not give one verdict a document", error=DataError)
             if self.mode == "annotate":
@@ -78,11 +88,11 @@ class Chain:
         empty = table.slice(0, 0)
         return with_verdict(empty, gate, *nothing) if self.mode == "annotate" else empty
 
-    def _ask(self, stage: Stage, table: pa.Table) -> list:
+    def _ask(self, stage: Stage, call: Callable[[pa.Table], Any], table: pa.Table) -> list:
         missing = [name for name in stage.reads if name not in table.column_names]
         need(not missing, f"{stage.name} reads the column {missing[:1]}, which no stage before it writes",
              "put the stage that writes it before it", DataError)  # fmt: skip
-        answers, failed = isolate(stage, stage, table, self.watch)  # type: ignore[arg-type]
+        answers, failed = isolate(stage, call, table, self.watch)
         if len(failed):
             reasons = pa.array([f"error.{stage.name}"] * len(failed))
             self._set_aside(failed, stage, reasons, None, None)

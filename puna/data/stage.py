@@ -84,6 +84,17 @@ class Removal(Stage):
         raise NotImplementedError
 
 
+class Edit(Stage):
+    """Rewrites texts for what other documents say. The last round's results go to their column `shard`."""
+
+    def rounds(self) -> tuple[Round, ...]:
+        raise NotImplementedError
+
+    def apply(self, table: pa.Table, side: pa.Table) -> pa.Table:
+        """The rows of a shard with what the last round said of it taken out of `text`; none is left out."""
+        raise NotImplementedError
+
+
 DECISIONS = pa.schema(
     [
         pa.field("shard", pa.uint32(), nullable=False),  # where the document is
