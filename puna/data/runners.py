@@ -9,6 +9,7 @@ import multiprocessing
 import os
 import pickle
 import sys
+import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
@@ -167,8 +168,6 @@ def _told(problem: Exception) -> Exception:
     """An error as it can travel: ours as they are, others with where they happened."""
     if isinstance(problem, PunaError):
         return type(problem)(str(problem))
-    import traceback
-
     return RuntimeError("a worker failed:\n" + "".join(traceback.format_exception(problem)))
 
 
