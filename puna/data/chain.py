@@ -8,15 +8,16 @@ Only documents on which a stage fails leave in both modes.
 import hashlib
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from puna.data.quarantine import Watch, isolate
-from puna.data.stage import KEEP, Annotation, Gate, Removal, Stage, Verdict
+from puna.data.stage import KEEP, Annotation, Edit, Gate, Removal, Stage, Verdict
 from puna.errors import DataError, need
 
 DROPPED = pa.schema(
@@ -56,19 +57,28 @@ class Chain:
     def _annotate(self, stage: Stage, table: pa.Table) -> pa.Table:
         assert isinstance(stage, Annotation)
         empty = with_columns(table.slice(0, 0), {n: pa.array([], t) for n, t in stage.writes.items()})
-        answers = self._ask(stage, table)
+        answers = self._tables(stage, stage, table)
+        return pa.concat_tables([answer for _, answer in answers]) if answers else empty
+
+    def edit(self, stage: Edit, table: pa.Table, side: pa.Table) -> pa.Table:
+        """The rows with what an edit's rounds found taken out of their texts."""
+        answers = self._tables(stage, lambda rows: stage.apply(rows, side), table)
+        return pa.concat_tables([answer for _, answer in answers]) if answers else table.slice(0, 0)
+
+    def _tables(self, stage: Stage, call: Callable[[pa.Table], Any], table: pa.Table) -> list:
+        answers = self._ask(stage, call, table)
         for rows, answer in answers:
             good = isinstance(answer, pa.Table) and len(answer) == len(rows)
             need(good, f"{stage.name} does not answer with the rows it was given", error=DataError)
-        return pa.concat_tables([answer for _, answer in answers]) if answers else empty
+        return answers
 
     def _gate(self, gate: Gate, table: pa.Table) -> pa.Table:
         kept = []
-        for rows, verdict in self._ask(gate, table):
+        for rows, verdict in self._ask(gate, gate, table):
             good = isinstance(verdict, Verdict) and len(verdict.codes) == len(verdict.values) == len(rows)
             need(good, f"{gate.name} does not give one verdict a document", error=DataError)
             if self.mode == "annotate":
-                kept.append(with_columns(rows, verdict_columns(gate, verdict.codes, verdict.values)))
+                kept.append(with_verdict(rows, gate, verdict.codes, verdict.values))
                 continue
             self.drop(rows, gate, verdict.codes, verdict.values)
             kept.append(rows.filter(pa.array(verdict.codes == KEEP)))
@@ -76,13 +86,13 @@ class Chain:
             return pa.concat_tables(kept)
         nothing = np.zeros(0, np.int16), np.zeros(0, np.float32)
         empty = table.slice(0, 0)
-        return with_columns(empty, verdict_columns(gate, *nothing)) if self.mode == "annotate" else empty
+        return with_verdict(empty, gate, *nothing) if self.mode == "annotate" else empty
 
-    def _ask(self, stage: Stage, table: pa.Table) -> list:
+    def _ask(self, stage: Stage, call: Callable[[pa.Table], Any], table: pa.Table) -> list:
         missing = [name for name in stage.reads if name not in table.column_names]
         need(not missing, f"{stage.name} reads the column {missing[:1]}, which no stage before it writes",
              "put the stage that writes it before it", DataError)  # fmt: skip
-        answers, failed = isolate(stage, stage, table, self.watch)  # type: ignore[arg-type]
+        answers, failed = isolate(stage, call, table, self.watch)
         if len(failed):
             reasons = pa.array([f"error.{stage.name}"] * len(failed))
             self._set_aside(failed, stage, reasons, None, None)
@@ -128,10 +138,15 @@ def with_columns(table: pa.Table, columns: dict[str, pa.Array]) -> pa.Table:
     return table
 
 
-def verdict_columns(stage: Gate | Removal, codes: np.ndarray, values: np.ndarray) -> dict[str, pa.Array]:
-    """The columns of mode `annotate`: the reason or null, and the value."""
+def with_verdict(
+    rows: pa.Table, stage: Gate | Removal, codes: np.ndarray, values: np.ndarray, siblings: pa.Array = None
+) -> pa.Table:
+    """The columns of mode `annotate`; a stage that stands twice has its second ones as `v.<stage>.2`."""
+    times = sum(column.rstrip("0123456789").rstrip(".") == f"v.{stage.name}" for column in rows.column_names)
+    name = f"v.{stage.name}" + (f".{times + 1}" if times else "")
     reasons = pa.array(stage.reasons, pa.string()).take(pa.array(codes, mask=codes == KEEP))
-    return {f"v.{stage.name}": reasons, f"v.{stage.name}.value": pa.array(values, pa.float32())}
+    columns = {name: reasons, f"{name}.value": pa.array(values, pa.float32())}
+    return with_columns(rows, columns if siblings is None else columns | {f"{name}.sibling": siblings})
 
 
 def sampled(ids: pa.ChunkedArray, seed: int, share: float) -> np.ndarray:
@@ -158,7 +173,6 @@ def apply_decisions(chain: Chain, removal: Removal, rows: pa.Table, decisions: p
     rows = with_columns(rows, {f"n.{removal.name}": noted})
     if chain.mode == "annotate":
         siblings = pc.if_else(pa.array(codes != KEEP), siblings, pa.scalar(None, pa.binary(16)))
-        columns = verdict_columns(removal, codes, values)
-        return with_columns(rows, columns | {f"v.{removal.name}.sibling": siblings})
+        return with_verdict(rows, removal, codes, values, siblings)
     chain.drop(rows, removal, codes, values, siblings)
     return rows.filter(pa.array(codes == KEEP))

@@ -65,7 +65,7 @@ def by_shard(table: pa.Table, shards: int, where: str) -> tuple[pa.Table, np.nda
 
 def write_rows(sink: Sink, table: pa.Table, places: np.ndarray, count: int) -> None:
     """Write rows that stand in the order of their places, which are numbers below `count`."""
-    table = table.replace_schema_metadata(None).combine_chunks()
+    table = _plain(table).combine_chunks()
     schema = table.schema.serialize().to_pybytes()
     mark = hashlib.sha256(schema).digest()[:8]
     edges = np.searchsorted(places, np.arange(count + 1))
@@ -81,6 +81,19 @@ def write_rows(sink: Sink, table: pa.Table, places: np.ndarray, count: int) -> N
     for first, last in batches.values():
         sink.write(mark)
         sink.write(_batch(table, first, last).serialize())
+
+
+def _plain(table: pa.Table) -> pa.Table:
+    """Without metadata and dictionaries, so that every slice stands alone."""
+    columns = [
+        column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
+        for column in table.columns
+    ]
+    fields = [
+        field.with_type(column.type).with_metadata({})
+        for field, column in zip(table.schema, columns, strict=True)
+    ]
+    return pa.table(columns, schema=pa.schema(fields))
 
 
 def _batch(table: pa.Table, first: int, last: int) -> pa.RecordBatch:

@@ -22,7 +22,8 @@ IDS = 20_000_000  # that a comparison holds at once
 def explain(out: str | Path | Store, wanted: str) -> list[dict[str, Any]]:
     """What became of each document with this id (32 hex digits) or address, and of its sibling.
 
-    {"id", "url", "kept": file} or {"id", "url", "dropped": step, "stage", "reason", "value", "sibling"}.
+    {"dropped": step, "id", "url", "stage", "reason", "value", "sibling", ...}, or {"kept": file, "id", "url"}
+    with all its attributes: in mode `annotate` each gate's verdict.
     """
     store, receipts = Store.at(out), receipts_of(out)
     found: dict[str, dict[str, Any]] = {}
@@ -31,10 +32,10 @@ def explain(out: str | Path | Store, wanted: str) -> list[dict[str, Any]]:
     ]
     for step in maps:
         for output in _files(receipts[step], "dropped"):
-            for row in _rows(store, output, wanted, ["stage", "reason", "value", "sibling", "text"]):
+            for row in _rows(store, output, wanted):
                 found[row["id"]] = row | {"dropped": step}
     for output in _files(receipts[maps[-1]], "kept") if maps else []:
-        for row in _rows(store, output, wanted, []):
+        for row in _rows(store, output, wanted):
             found[row["id"]] = row | {"kept": output}
     return list(found.values())
 
@@ -43,14 +44,16 @@ def _files(receipts: list[Receipt], kind: str) -> list[str]:
     return [output.name for receipt in receipts for output in receipt.outputs if f"/{kind}/" in output.name]
 
 
-def _rows(store: Store, name: str, wanted: str, more: list[str]) -> list[dict[str, Any]]:
-    table = read_table(store, name, ["id", "url", *more])
+def _rows(store: Store, name: str, wanted: str) -> list[dict[str, Any]]:
+    table = read_table(store, name, ["id", "url"])
     hit = pc.equal(table["url"], wanted)
     if len(wanted) == 32 and not set(wanted) - set("0123456789abcdef"):
         hit = pc.or_(hit, pc.equal(table["id"], pa.scalar(bytes.fromhex(wanted), pa.binary(16))))
+    if not pc.any(hit).as_py():
+        return []
     return [
         {key: value.hex() if isinstance(value, bytes) else value for key, value in row.items()}
-        for row in table.filter(hit).to_pylist()
+        for row in read_table(store, name).filter(hit).to_pylist()
     ]
 
 

@@ -24,6 +24,7 @@ from puna.errors import ConfigError, DataError, need
 from puna.log import event
 
 SHOWN = 8  # names in a message
+FOLDERS = ("kept", "dropped", "rows", "receipts", "quarantine")
 
 
 def run(
@@ -105,12 +106,9 @@ def _sweep(store: Store, done: dict[str, list[Receipt]]) -> None:
             }
     for name in store.names():
         step, _, rest = name.partition("/")
-        ours = step[:2].isdigit() and step[2:3] == "-" and rest.partition("/")[0] in FOLDERS
+        ours = step.partition("-")[0].isdigit() and rest.partition("/")[0] in FOLDERS
         if ours and name not in named:
             store.delete(name)
-
-
-FOLDERS = ("kept", "dropped", "rows", "receipts", "quarantine")
 
 
 def receipts_of(out: str | Path | Store) -> dict[str, list[Receipt]]:

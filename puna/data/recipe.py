@@ -44,6 +44,12 @@ class Recipe(Settings):
     reduce_bytes: int = Field(64 << 20, ge=1)  # of rows that one reduction holds at once
 
     @model_validator(mode="after")
+    def sources_have_names_of_their_own(self) -> "Recipe":
+        names = [source.name for source in self.sources]
+        need(len(set(names)) == len(names), f"sources: two have one name: {names}", error=ConfigError)
+        return self
+
+    @model_validator(mode="after")
     def partitions_are_a_power_of_two(self) -> "Recipe":
         count = self.partitions or 1
         need(0 < count <= 1 << 15 and count & (count - 1) == 0,

@@ -9,6 +9,7 @@ import multiprocessing
 import os
 import pickle
 import sys
+import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
@@ -94,6 +95,7 @@ class _Hand:
         self.process = context.Process(target=_serve, args=(theirs,), daemon=True)
         self.process.start()
         theirs.close()
+        self.known: Job | None = None
 
     def begin(self, job: Job, task: Task) -> None:
         self.job, self.task, self.spot, self.hunt = job, task, None, Hunt()
@@ -101,7 +103,9 @@ class _Hand:
 
     def _send(self, careful: bool) -> None:
         with suppress(BrokenPipeError, ConnectionResetError):  # it died: hear() will see that
-            self.pipe.send((self.job, self.task, self.hunt.narrow, careful))
+            new = None if self.known is self.job else self.job  # what a stage has loaded stays with its job
+            self.pipe.send((new, self.task, self.hunt.narrow, careful))
+            self.known = self.job
 
     def hear(self) -> Result | None:
         """Take one message: a spot, a result, an error to raise, or the silence of a dead process."""
@@ -109,8 +113,9 @@ class _Hand:
         try:
             said = self.pipe.recv()
         except (EOFError, ConnectionResetError):
-            self._bury()
-            return None
+            said = self._bury()
+            if said is None:
+                return None
         if isinstance(said, Spot):
             self.spot = said
             return None
@@ -119,19 +124,23 @@ class _Hand:
         task, self.task = self.task, None
         return task, said
 
-    def _bury(self) -> None:
-        """The process is dead: learn from where it died, start another one, try again with care."""
+    def _bury(self) -> PieceError | None:
+        """The process is dead: learn from where it died, start another, try again with care or give up."""
         assert self.task is not None
         self.process.join()
         self.pipe.close()
         how = f"exit code {self.process.exitcode}"
         store, name, spec_hash = self.job.store, str(self.task), self.task.spec_hash
-        self.hunt.poison = read_poison(store, name, spec_hash)
-        if self.hunt.died(self.spot, name, how):
-            write_poison(store, name, spec_hash, self.hunt.poison)
-        self.spot = None
         self._start()
+        self.hunt.poison = read_poison(store, name, spec_hash)
+        try:
+            if self.hunt.died(self.spot, name, how):
+                write_poison(store, name, spec_hash, self.hunt.poison)
+        except DataError as problem:
+            return PieceError(str(problem))
+        self.spot = None
         self._send(True)
+        return None
 
     def stop(self) -> None:
         self.process.terminate()
@@ -141,24 +150,24 @@ class _Hand:
 
 def _serve(pipe: Connection) -> None:
     """What a worker does until its pipe closes."""
-    while True:
-        try:
-            job, task, narrow, careful = pipe.recv()
-        except EOFError:
-            return
-        watch = Watch(narrow=narrow, tell=pipe.send if careful else None)
-        try:
-            pipe.send(_attempt(job, task, watch))
-        except Exception as problem:  # it is raised again where the pool was called
-            pipe.send(_told(problem))
+    job: Job | None = None
+    with suppress(EOFError, BrokenPipeError, ConnectionResetError):  # who gave the tasks is gone
+        while True:
+            new, task, narrow, careful = pipe.recv()
+            job = new or job
+            assert job is not None
+            watch = Watch(narrow=narrow, tell=pipe.send if careful else None)
+            try:
+                answer: Any = _attempt(job, task, watch)
+            except Exception as problem:  # at the border of a process: raised again where the pool was called
+                answer = _told(problem)
+            pipe.send(answer)
 
 
 def _told(problem: Exception) -> Exception:
     """An error as it can travel: ours as they are, others with where they happened."""
     if isinstance(problem, PunaError):
         return type(problem)(str(problem))
-    import traceback
-
     return RuntimeError("a worker failed:\n" + "".join(traceback.format_exception(problem)))
 
 

@@ -1,6 +1,6 @@
 """A recipe becomes steps, a step becomes tasks, a task is a pure function of its inputs that writes files.
 
-    Map      one task a piece of a source, or a shard: read, apply the decisions of a removal, run a chain of
+    Map      one task a piece of a source, or a shard: read, apply what rounds decided, run a chain of
              stages -> the kept documents and a sidecar of the dropped ones
     Emit     one task a shard, or a partition of an earlier round: a removal's rows, by partition of their key
     Reduce   one task a partition: all rows of a share of the keys -> results, by the shard they are for
@@ -26,7 +26,7 @@ from puna.data.quarantine import Watch
 from puna.data.receipts import Output, Receipt, digest, outputs_digest
 from puna.data.recipe import Recipe
 from puna.data.source import Source, described, piece_stamp
-from puna.data.stage import DECISIONS, Removal, Round, Stage
+from puna.data.stage import DECISIONS, Edit, Removal, Round, Stage
 from puna.data.store import Store
 from puna.errors import DataError, need
 
@@ -73,7 +73,7 @@ class Map:
     name: str
     stages: tuple[Stage, ...]
     documents: str = ""  # the step whose kept shards it reads; none: the pieces of the sources
-    removal: Removal | None = None
+    removal: Removal | Edit | None = None
     decisions: str = ""  # the step that holds them
 
     def tasks(self, recipe: Recipe, done: Done) -> list[Task]:
@@ -134,9 +134,7 @@ class Map:
             decisions = read_place(store, rows_names(self.decisions, task.files), task.number)
         for batch in batches:
             work.rows_in += len(batch)
-            if self.removal:
-                batch = apply_decisions(chain, self.removal, batch, decisions)
-            batch = chain.run(batch)
+            batch = chain.run(self._decided(chain, batch, decisions))
             work.rows_out += len(batch)
             work.bytes += int(text_bytes(batch).sum())
             if len(batch):
@@ -149,15 +147,19 @@ class Map:
     def _empty(self, store: Store, task: Task, chain: Chain) -> pa.Schema:
         """The columns of a shard of which nothing stayed."""
         table = read_schema(store, task.reads).empty_table()
-        if self.removal:
-            table = apply_decisions(chain, self.removal, table, DECISIONS.empty_table())
-        return chain.run(table).schema
+        return chain.run(self._decided(chain, table, DECISIONS.empty_table())).schema
+
+    def _decided(self, chain: Chain, table: pa.Table, decisions: pa.Table) -> pa.Table:
+        """The rows after the rounds that came before: without what a removal drops, with an edit made."""
+        if isinstance(self.removal, Edit):
+            return chain.edit(self.removal, table, decisions)
+        return apply_decisions(chain, self.removal, table, decisions) if self.removal else table
 
 
 @dataclass(frozen=True)
 class Emit:
     name: str
-    removal: Removal
+    removal: Removal | Edit
     round: Round
     documents: str  # the step whose kept shards count, and are read unless `results` is given
     results: str = ""  # the step of an earlier round whose partitions are read
@@ -196,7 +198,7 @@ class Emit:
 @dataclass(frozen=True)
 class Reduce:
     name: str
-    removal: Removal
+    removal: Removal | Edit
     round: Round
     documents: str
     emitted: str  # the step that wrote the rows
@@ -228,7 +230,7 @@ class Reduce:
             work.rows_in += len(rows)
             results.append(self.round.reduce(rows))
         table = pa.concat_tables(results)
-        good = not self.last or table.schema.equals(DECISIONS)
+        good = not self.last or isinstance(self.removal, Edit) or table.schema.equals(DECISIONS)
         need(good, f"{where}: the last round's results are not DECISIONS", error=DataError)
         places = np.zeros(len(table), np.uint32)
         if task.places:
@@ -242,11 +244,11 @@ Step = Map | Emit | Reduce
 
 
 def steps_of(recipe: Recipe) -> list[Step]:
-    """The steps of a recipe, in order: chains are fused, each removal takes two steps a round."""
+    """The steps of a recipe, in order: chains are fused, each removal and edit takes two steps a round."""
     steps: list[Step] = []
-    runs: list[tuple[Removal | None, list[Stage]]] = [(None, [])]
+    runs: list[tuple[Removal | Edit | None, list[Stage]]] = [(None, [])]
     for stage in recipe.stages:
-        if isinstance(stage, Removal):
+        if isinstance(stage, Removal | Edit):
             runs.append((stage, []))
         else:
             runs[-1][1].append(stage)
@@ -261,7 +263,7 @@ def steps_of(recipe: Recipe) -> list[Step]:
     return steps
 
 
-def _rounds(removal: Removal, documents: str, start: int) -> list[Step]:
+def _rounds(removal: Removal | Edit, documents: str, start: int) -> list[Step]:
     steps: list[Step] = []
     results: dict[str, str] = {"documents": ""}
     rounds = removal.rounds()

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from pyarrow import fs
-from toy_stages import Count, Fragile, Made, SameText, Short, Verified, recipe, survivors
+from toy_stages import Count, CutShared, Fragile, Made, SameText, Short, Verified, recipe, survivors
 
 from puna.data.pipeline import receipts_of, result, run, verify
 from puna.data.recipe import Recipe
@@ -171,6 +171,33 @@ def test_annotate_keeps_every_document_and_every_verdict(tmp_path):
     assert 0 < len(copies) < 240 and copies["v.toy.same.sibling"].null_count == 0
 
 
+def test_an_edit_rewrites_texts_for_what_others_say_and_drops_none(tmp_path):
+    cut = recipe(stages=(CutShared(many=48), Count()))
+    assert run(cut, tmp_path / "a") == run(cut, tmp_path / "b", Pool(1))
+    kept = pa.concat_tables([pq.read_table(name) for name in result(tmp_path / "a")])
+    expected = [
+        Made().row(piece, row)["text"].removeprefix("planted ") for piece in range(4) for row in range(60)
+    ]
+    assert kept["text"].to_pylist() == expected
+
+
+def test_a_gate_that_stands_twice_is_annotated_twice(tmp_path):
+    run(recipe(mode="annotate", stages=(Count(), Short(), Short(few=12))), tmp_path)
+    kept = pa.concat_tables([pq.read_table(name) for name in result(tmp_path)])
+    assert kept["v.toy.short"].null_count > kept["v.toy.short.2"].null_count > 0
+    assert "v.toy.short.3" not in kept.column_names and "v.toy.short.2.value" in kept.column_names
+
+
+def test_a_run_that_keeps_nothing_ends_well(tmp_path):
+    nothing = recipe(stages=(Count(), Short(few=1000), SameText(), Fragile()))
+    assert (
+        run(nothing, tmp_path / "a") == run(nothing, tmp_path / "b", Pool(1)) and result(tmp_path / "a") == []
+    )
+    late = recipe(stages=(Count(), SameText(), Short(few=1000), SameText()))
+    run(late, tmp_path / "c")
+    assert urls(tmp_path / "c") == [] and len(result(tmp_path / "c")) > 4
+
+
 def test_notes_on_kept_documents_become_a_column(alone):
     kept = pa.concat_tables([pq.read_table(name) for name in result(alone[0])])
     planted = [text.startswith("planted") for text in kept["text"].to_pylist()]
@@ -218,7 +245,9 @@ KILLED = """
 import sys; sys.path[:0] = sys.argv[2:]
 if __name__ == "__main__":
     from toy_stages import recipe; from puna.data.pipeline import run; from puna.data.runners import Pool
-    print("begun", flush=True); print(run(recipe(), sys.argv[1], Pool(2)))
+    from puna.log import listening
+    with listening(lambda record: print(record["step"], flush=True)):
+        run(recipe(), sys.argv[1], Pool(2))
 """
 
 
@@ -230,8 +259,9 @@ def test_a_run_killed_at_random_moments_ends_with_the_same_bytes(alone, tmp_path
     for _ in range(kills):
         begun = [sys.executable, script, tmp_path / "out", *paths]
         process = subprocess.Popen(begun, stdout=subprocess.PIPE, text=True, start_new_session=True)
-        process.stdout.readline()
-        time.sleep(rng.uniform(0.3, 1.2))
+        for _ in range(rng.randrange(1, 45)):  # of 57 tasks; those done before are told too
+            assert process.stdout.readline()
+        time.sleep(rng.uniform(0, 0.02))
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
     assert run(recipe(), tmp_path / "out") == alone[1]

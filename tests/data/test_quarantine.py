@@ -1,18 +1,22 @@
 """One bad document is found and set aside; all others are treated as if it had never been there."""
 
 import json
+import os
 import shutil
+import signal
+from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from test_pipeline import tree, urls
 from toy_stages import Count, Fragile, Made, Short, recipe, survivors
 
-from puna.data.pipeline import run
+from puna.data.pipeline import receipts_of, run
 from puna.data.quarantine import Hunt, Spot
 from puna.data.runners import Pool
-from puna.data.stage import Annotation, Gate
+from puna.data.stage import KEEP, Annotation, Gate, Verdict
 from puna.errors import DataError
 
 
@@ -59,6 +63,44 @@ def test_a_document_that_kills_its_process_is_the_only_one_set_aside(tmp_path):
     shutil.copytree(held.parent, tmp_path / "b/00-read/quarantine")
     assert run(killing, tmp_path / "b") == first  # in this process: what is known to kill is not tried
     assert tree(tmp_path / "a") == tree(tmp_path / "b")
+
+
+class Slips(Gate):
+    """Kills its process once: the first that finds no mark."""
+
+    name = "toy.slips"
+    reasons = ("toy.slips.never",)
+    mark: str
+
+    def __call__(self, table):
+        if not Path(self.mark).exists():
+            Path(self.mark).touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return Verdict(np.full(len(table), KEEP, np.int16), np.zeros(len(table), np.float32))
+
+
+def test_a_worker_killed_by_chance_costs_no_document(tmp_path):
+    slips = recipe(stages=(Count(), Slips(mark=str(tmp_path / "mark"))))
+    first = run(slips, tmp_path / "a", Pool(2))
+    assert (tmp_path / "mark").exists() and len(urls(tmp_path / "a")) == 240
+    assert run(slips, tmp_path / "b") == first and tree(tmp_path / "a") == tree(tmp_path / "b")
+
+
+class Deadly(Made):
+    """A source whose reader dies in one piece."""
+
+    def read(self, piece):
+        if piece == "piece-2":
+            os._exit(3)
+        return super().read(piece)
+
+
+def test_a_piece_that_kills_its_reader_is_named_and_the_others_are_done(tmp_path):
+    with pytest.raises(
+        DataError, match=r"(?s)1 of 4 tasks failed.*000002: its process died 3 times \(exit code 3\)"
+    ):
+        run(recipe(sources=(Deadly(),), stages=()), tmp_path, Pool(1))
+    assert len(receipts_of(tmp_path)["00-read"]) == 3
 
 
 def test_a_reader_that_dies_is_named_after_three_deaths(tmp_path):

@@ -8,11 +8,10 @@ from typing import ClassVar
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from puna.data.document import SCHEMA, documents, make_id
 from puna.data.recipe import Recipe
-from puna.data.stage import DECISIONS, KEEP, Annotation, Gate, Removal, Round, Verdict
+from puna.data.stage import DECISIONS, KEEP, Annotation, Edit, Gate, Removal, Round, Verdict
 from puna.settings import Settings
 
 WORDS = [f"word{n}" for n in range(500)]
@@ -182,6 +181,33 @@ class Verified(Removal):
         return SameText().reduce(rows.select(["key", "shard", "id"]))
 
 
+class CutShared(Edit):
+    """Takes the first word out of documents that share it with many."""
+
+    name: ClassVar[str] = "toy.cut"
+    many: int = 4
+
+    def rounds(self):
+        return (Round("words", self.emit, self.reduce),)
+
+    def emit(self, table, shard, side):
+        words = pa.chunked_array([[text.split(" ", 1)[0] for text in table["text"].to_pylist()]], pa.string())
+        shards = pa.array(np.full(len(table), shard, np.uint32))
+        return pa.table({"key": text_key(words), "shard": shards, "word": words})
+
+    def reduce(self, rows):
+        keys, counts = np.unique(rows["key"].to_numpy(), return_counts=True)
+        return rows.filter(pa.array(np.isin(rows["key"].to_numpy(), keys[counts >= self.many])))
+
+    def apply(self, table, side):
+        shared = set(side["word"].to_pylist())
+        parts = [text.split(" ", 1) for text in table["text"].to_pylist()]
+        texts = [rest[-1] if word in shared else " ".join([word, *rest]) for word, *rest in parts]
+        return table.set_column(
+            table.column_names.index("text"), SCHEMA.field("text"), pa.array(texts, pa.large_string())
+        )
+
+
 def recipe(**changed) -> Recipe:
     """Annotate, gate, remove equal texts, gate, remove in rounds: every kind of step, in small files."""
     stages = (Count(), Short(), SameText(), Fragile(), Verified())
@@ -199,6 +225,3 @@ def survivors(source: Made, few: int = 8) -> set[str]:
                 words = " ".join(sorted(found["text"].split()))
                 best[words] = min(best.get(words, (b"\xff" * 17, "")), (found["id"], found["url"]))
     return {url for _, url in best.values()}
-
-
-assert SCHEMA.names == ["id", "source", "url", "date", "text"] and pc is not None
