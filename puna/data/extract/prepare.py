@@ -8,14 +8,19 @@ import html as entities
 import re
 from collections.abc import Callable
 
-_OPEN = re.compile(r"<(?:!--|script\b|style\b|svg\b|math\b|SCRIPT\b|STYLE\b|table\b|img\b|body\b)")
+_OPEN = re.compile(
+    r"<(?=[!sSmtib])(?:!--|script\b|style\b|svg\b|math\b|SCRIPT\b|STYLE\b|table\b|img\b|body\b)"
+)
 _CLOSE = {"!--": "-->"} | {
     t: f"</{t}>" for t in ("script", "style", "svg", "math", "SCRIPT", "STYLE", "table")
 }
 _TEX = re.compile(r"<annotation[^<>]*(?:tex|TeX)[^<>]*>([^<]*)")
 _ALTTEXT = re.compile(r"<math[^<>]*?\balttext=(?:\"([^\"]*)\"|'([^']*)')")
 _TAGS = re.compile(r"<[^<>]*>")
-_IMAGE = re.compile(r"\bclass=[\"']?[^\"'<>]*\b(?:tex|latex|math)|\bsrc=[\"'][^\"'<>]*\blatex", re.IGNORECASE)
+_IMAGE = re.compile(  # a class or an address that says so
+    r"\bclass=[\"']?[^\"'<>]*\b(?:tex|latex|math)|\bsrc=[\"'][^\"'<>]*\blatex",
+    re.IGNORECASE,
+)
 _ALT = re.compile(r"\balt=(?:\"([^\"]*)\"|'([^']*)')")
 _BREAKS = re.compile(r"</?(?:p|br|div|ul|ol|li)\b[^<>]*>|\n")
 _CELL = re.compile(r"(?<=>)([^<>]*(?:<(?!/?t[dhr]\b)[^<>]*>[^<>]*)*)(?=</t[dh]>)", re.IGNORECASE)
