@@ -6,6 +6,8 @@ import json
 import os
 import random
 import stat
+import subprocess
+import sys
 import zipfile
 from collections import Counter
 from contextlib import contextmanager
@@ -264,3 +266,22 @@ def test_tables_are_closed_by_rows_and_by_bytes(tmp_path):
     (tmp_path / "a.jsonl").write_text(lines.getvalue())
     source = Jsonl(name="j", paths=(str(tmp_path),), batch_rows=30, batch_bytes=20_000)
     assert [t.num_rows for t in source.read(source.inputs()[0])] == [20] * 5
+
+
+def test_memory_is_bounded_whatever_a_file_unpacks_to(tmp_path):
+    """300 MB in one line, then a document: read in a process that may not have as much."""
+    with gzip.open(tmp_path / "a.jsonl.gz", "wb", compresslevel=1) as file:
+        file.write(b'{"text": "')
+        for _ in range(300):
+            file.write(b"x" * (1 << 20))
+        file.write(b'"}\n{"text": "after"}\n')
+    code = (
+        "import resource, sys; from puna.data.sources.jsonl import Jsonl\n"
+        "source = Jsonl(name='j', paths=(sys.argv[1],))\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "texts = [t for p in source.inputs() for table in source.read(p) for t in table['text'].to_pylist()]\n"
+        "print(texts, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) >> 10)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True)
+    texts, grown = done.stdout.rsplit(" ", 1)
+    assert texts == "['after']" and int(grown) < 64

@@ -20,6 +20,9 @@ def decode(data: bytes, declared: str | None = None) -> str:
     if text is not None and (not data.isascii() or b"\x1b" not in data):  # ISO-2022-JP is ASCII with escapes
         return text
     named = _named(declared) or detect_encoding(data, from_html_meta=True) or "utf-8"
+    if named == "utf-8" and _rare_utf8(data):
+        named = detect_encoding(data) or "utf-8"
+        named = "cp1252" if named == "utf-8" else named
     return bytes_to_str(data, named, "replace", ())
 
 
@@ -28,6 +31,12 @@ def _utf8(data: bytes) -> str | None:
         return data.decode()
     except UnicodeDecodeError:
         return None
+
+
+def _rare_utf8(data: bytes) -> bool:
+    """Whether so few of the bytes that are not ASCII are UTF-8 that it must be something else."""
+    text = data.decode("utf-8", "replace")
+    return 4 * text.count("\ufffd") > sum(not character.isascii() for character in text)
 
 
 def _named(declared: str | None) -> str | None:

@@ -42,7 +42,7 @@ class Warc(Reading):
                 yield row
 
     def _page(self, record: WarcRecord, skipped: Counter[str]) -> Row | None:
-        said = record.http_headers.status_code if record.is_http_parsed and record.http_headers else None
+        said = record.http_headers.status_code if record.is_http_parsed else None
         if said is None or said not in self.statuses:
             skipped["malformed" if said is None else "status"] += 1
             return None
