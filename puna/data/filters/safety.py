@@ -43,7 +43,7 @@ class SafetyWordsGate(Gate):
     reads = ("safety.nsfw", "safety.toxic")
     reasons = ("safety.nsfw_words", "safety.toxic_words")
 
-    most_nsfw: float = 5.0  # of 1,000 words; our own, for a list of explicit words: one such word in ten lines
+    most_nsfw: float = 5.0  # of 1,000 words; our own, for explicit words: one in some ten lines
     most_toxic: float = 5.0
 
     def __call__(self, table: pa.Table) -> Verdict:
