@@ -35,7 +35,7 @@ def run(
     step: str | None = None,
     trust: bool = False,
 ) -> str:
-    """Carry out a recipe, or one step of it; the hash of all that its last step wrote so far."""
+    """Carry out a recipe, or one step of it: the hash of all files that its steps wrote."""
     need(0 <= shard[0] < shard[1], f"shard {shard[0]}/{shard[1]}: the first is 0, the last {shard[1] - 1}")
     job, steps = Job(recipe, Store.at(out), trust), steps_of(recipe)
     names = [one.name for one in steps]

@@ -112,26 +112,23 @@ class Hunt:
     def died(self, spot: Spot | None, task: str, how: str) -> bool:
         """Take in a death; True where that found a document to set aside."""
         self.deaths[spot] += 1
+        alone = spot is not None and spot.id
+        need(alone or self.deaths[spot] < DEATHS, self._sentence(spot, task, how), error=DataError)
         if spot is not None and spot.last - spot.first > 1:
             self.narrow = spot
-            return False
-        need(
-            self.deaths[spot] < DEATHS or (spot and spot.id), self._sentence(spot, task, how), error=DataError
-        )
-        if spot is None or not spot.id or self.deaths[spot] < 2:
+        if spot is None or not alone or self.deaths[spot] < 2:
             return False
         self.poison.setdefault(spot.stage, set()).add(bytes.fromhex(spot.id))
         self.narrow = None
-        found = sum(map(len, self.poison.values()))
-        need(
-            found <= MOST, f"{task}: over {MOST} documents kill {spot.stage}: mend the stage", error=DataError
-        )
+        self.deaths.clear()
+        most = f"{task}: over {MOST} documents kill {spot.stage}"
+        need(sum(map(len, self.poison.values())) <= MOST, most, "mend the stage", DataError)
         return True
 
     def _sentence(self, spot: Spot | None, task: str, how: str) -> str:
-        during = f"reading batch {spot.batch}" if spot else "it worked on no single document"
+        during = f"{spot.stage or 'reading'}, batch {spot.batch}" if spot else "no single document"
         fix = "--runner inline, to see why"
-        return f"{task}: its process died {DEATHS} times ({how}) while {during}\n  try: {fix}"
+        return f"{task}: its process died {DEATHS} times ({how}) over {during}\n  try: {fix}"
 
 
 def quarantine_name(task: str) -> str:
@@ -141,7 +138,10 @@ def quarantine_name(task: str) -> str:
 
 def read_poison(store: Store, task: str, spec_hash: str) -> dict[str, set[bytes]]:
     """Stage -> ids known to kill it in this task, as it is now."""
-    said = json.loads(store.read(quarantine_name(task)) or b"{}")
+    try:
+        said = json.loads(store.read(quarantine_name(task)) or b"{}")
+    except ValueError:  # damaged: they will be found again
+        return {}
     if said.get("spec_hash") != spec_hash:
         return {}
     return {stage: {bytes.fromhex(name) for name in names} for stage, names in said["poison"].items()}

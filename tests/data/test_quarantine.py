@@ -107,8 +107,16 @@ def test_a_reader_that_dies_is_named_after_three_deaths(tmp_path):
     hunt, task = Hunt(), "00-read/000004"
     for _ in range(2):
         assert hunt.died(Spot(7), task, "exit code -11") is False
-    with pytest.raises(DataError, match=r"00-read/000004: its process died 3 times .*reading batch 7"):
+    with pytest.raises(DataError, match=r"00-read/000004: its process died 3 times .* over reading, batch 7"):
         hunt.died(Spot(7), task, "exit code -11")
+
+
+def test_deaths_that_no_single_document_explains_end_the_hunt():
+    hunt = Hunt()
+    for _ in range(2):  # two batches that only kill as a whole
+        assert not hunt.died(Spot(0, "s", 0, 8), "t", "") and not hunt.died(Spot(1, "s", 0, 8), "t", "")
+    with pytest.raises(DataError, match="over s, batch 0"):
+        hunt.died(Spot(0, "s", 0, 8), "t", "")
 
 
 def test_a_hunt_halves_what_died_and_needs_two_deaths_of_one_document():
