@@ -28,7 +28,7 @@ LONGEST_CELL = 500  # characters of HTML; a table with a longer cell lays out a 
 
 
 def prepare(html: str) -> str:
-    """The page without scripts, styles, drawings and comments; formulas as TeX; a cell of data on one line."""
+    """The page without scripts, styles, drawings and comments; formulas as TeX; data cells on one line."""
     parts, done, at = [], 0, 0
     never: set[str] = set()  # ends that do not come any more: looked for once, not again from every beginning
     while found := _OPEN.search(html, at):

@@ -1,7 +1,7 @@
 """Blocks that stand in an article and are none of it: links to other articles, calls to subscribe, dates.
 
-The words were chosen on one half of 181 article pages and kept where they helped that half; the other half
-judges them (bench/extraction.py). Code is never looked at.
+The words were chosen on one half of 181 article pages, where together they help; the other half judges them
+(bench/extraction.py). Code is never looked at.
 """
 
 import re
