@@ -35,6 +35,7 @@ format: $(VENV)/dev
 bench: $(VENV)/peer
 	$(BIN)/python -m bench.engine $(ARGS)
 	$(BIN)/python -m bench.tokenizer
+	$(BIN)/python -m bench.data_tokenize
 
 clean:
 	rm -rf $(VENV)

@@ -63,9 +63,8 @@ def plan(
             for s in facts["steps"]]  # fmt: skip
     _table(["step", "tasks", "writes", "memory", "core-hours"], rows)
     print(f"{facts['size']['documents']:,} documents, {_size(facts['size']['text_bytes'])} of text:")
-    print(
-        f"{facts['tasks']:,} tasks, {facts['core_hours']:,.2f} core-hours, {_size(facts['disk_bytes'])} written"
-    )
+    said = f"{facts['tasks']:,} tasks, {facts['core_hours']:,.2f} core-hours"
+    print(f"{said}, {_size(facts['disk_bytes'])} written")
     print(f"{facts['memory_mb_per_worker']:,} MB of memory a worker")
     return 0
 

@@ -115,9 +115,7 @@ DECISIONS = pa.schema(
     [
         pa.field("shard", pa.uint32(), nullable=False),  # where the document is
         pa.field("id", pa.binary(16), nullable=False),
-        pa.field(
-            "code", pa.int16(), nullable=False
-        ),  # index of the reason, or KEEP: a note only
+        pa.field("code", pa.int16(), nullable=False),  # index of the reason, or KEEP: a note only
         pa.field("value", pa.float32(), nullable=False),
         pa.field("sibling", pa.binary(16), nullable=False),  # the document kept in its place
     ]
