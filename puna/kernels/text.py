@@ -169,10 +169,8 @@ def join_lines(
     data: np.ndarray, starts: np.ndarray, ends: np.ndarray, offsets: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """(data, offsets) of new texts: number i is the lines offsets[i] to offsets[i + 1], with line feeds."""
-    data, starts, ends = (
-        np.ascontiguousarray(array, kind)
-        for array, kind in ((data, np.uint8), (starts, np.int64), (ends, np.int64))
-    )
+    data = np.ascontiguousarray(data, np.uint8)
+    starts, ends = np.ascontiguousarray(starts, np.int64), np.ascontiguousarray(ends, np.int64)
     good = len(starts) == len(ends) and (starts >= 0).all() and (starts <= ends).all()
     need(good and (ends <= len(data)).all(), "lines leave the bytes they are of", error=DataError)
     _, offsets = _checked(np.zeros(len(starts), np.uint8), offsets)
