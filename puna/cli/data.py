@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from puna.data.recipe import Recipe
     from puna.data.runners import Runner
 
-Overrides = Annotated[tuple[str, ...], Parameter(allow_leading_hyphen=True)]
+Overrides = Annotated[str, Parameter(allow_leading_hyphen=True)]
 
 
 def plan(

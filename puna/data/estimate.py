@@ -12,7 +12,7 @@ from typing import Any
 from puna.data.explain import report
 from puna.data.recipe import Recipe
 from puna.data.source import described, piece_bytes
-from puna.data.steps import Emit, Map, Step, steps_of
+from puna.data.steps import Emit, Map, Step, Write, steps_of
 from puna.data.store import Store
 from puna.settings import Settings
 
@@ -95,6 +95,10 @@ def _step(
         seconds = text / 1e6 / _rate(known, f"emit.{step.removal.name}.{step.round.name}")
         tasks, writes = counts[1] if step.results else counts[0], exchanged
         held = 2 * min(recipe.shard_bytes, text)
+    elif isinstance(step, Write):
+        seconds = text / 1e6 / _rate(known, "write")
+        tasks, writes = counts[1], text  # a token of four bytes is of about four letters
+        held = 3 * min(recipe.partition_bytes, text)
     else:
         seconds = exchanged / 1e6 / _rate(known, f"reduce.{step.removal.name}.{step.round.name}")
         tasks, writes = counts[1], exchanged // 4

@@ -36,14 +36,22 @@ def keys_of(table: pa.Table) -> np.ndarray:
     return table["key"].to_numpy().astype(np.uint64, copy=False)
 
 
-def by_partition(table: pa.Table, partitions: int, where: str) -> tuple[pa.Table, np.ndarray]:
-    """The rows in the order of their partition, then key, then as they were; and each row's partition."""
+def by_partition(
+    table: pa.Table, partitions: int, where: str, ranges: bool = False
+) -> tuple[pa.Table, np.ndarray]:
+    """The rows in the order of their partition, then key, then as they were; and each row's partition.
+
+    ranges: the top bits of the key itself, so that partitions one after the other are in the order of keys.
+    """
     at = table.schema.get_field_index("key")
     good = at >= 0 and table.schema.field(at).type == pa.uint64() and not table["key"].null_count
     need(good, f"{where}: emits no uint64 column `key` without nulls", error=DataError)
     keys = keys_of(table)
     order = np.argsort(keys, kind="stable")
-    places = key_bits(keys[order], 0, partitions.bit_length() - 1)
+    bits = partitions.bit_length() - 1
+    places = key_bits(keys[order], 0, bits)
+    if ranges and bits:
+        places = (keys[order] >> np.uint64(64 - bits)).astype(np.uint16)
     second = np.argsort(places, kind="stable")  # a radix sort: these are 16 bits wide
     return table.take(pa.array(order[second])), places[second]
 

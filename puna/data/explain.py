@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from puna.data.parquet import read_table
-from puna.data.pipeline import receipts_of
+from puna.data.pipeline import last_kept, receipts_of
 from puna.data.receipts import Receipt
 from puna.data.store import Store
 
@@ -92,7 +92,9 @@ def diff(first: str | Path | Store, second: str | Path | Store) -> dict[str, Any
     drops = [Counter(report(out)["drops"]) for out in (first, second)]
     names = sorted({*drops[0], *drops[1]})
     counts, examples = [0, 0], ([], [])  # type: tuple[list[int], tuple[list[str], list[str]]]
-    rows = sum(output.rows for receipts in (*_last(first), *_last(second)) for output in receipts.kept())
+    rows = sum(
+        output.rows for receipts in (*last_kept(first), *last_kept(second)) for output in receipts.kept()
+    )
     shares = -(-rows // IDS) or 1
     for share in range(shares):
         ids = [_ids(out, share, shares) for out in (first, second)]
@@ -110,15 +112,10 @@ def diff(first: str | Path | Store, second: str | Path | Store) -> dict[str, Any
     }
 
 
-def _last(out: str | Path | Store) -> list[Receipt]:
-    *_, last = receipts_of(out).values()
-    return last
-
-
 def _ids(out: str | Path | Store, share: int, shares: int) -> np.ndarray:
     """The ids, sorted, of the kept documents that belong to one share of all ids."""
     store, found = Store.at(out), [np.zeros((0, 16), np.uint8)]
-    for output in (output for receipt in _last(out) for output in receipt.kept()):
+    for output in (output for receipt in last_kept(out) for output in receipt.kept()):
         column = read_table(store, output.name, ["id"])["id"].combine_chunks()
         ids = np.frombuffer(b"".join(column.to_pylist()), np.uint8).reshape(-1, 16)
         found.append(ids[ids[:, :2].copy().view(np.uint16)[:, 0] % shares == share])

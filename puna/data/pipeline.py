@@ -24,7 +24,7 @@ from puna.errors import ConfigError, DataError, need
 from puna.log import event
 
 SHOWN = 8  # names in a message
-FOLDERS = ("kept", "dropped", "rows", "receipts", "quarantine")
+FOLDERS = ("kept", "dropped", "rows", "files", "receipts", "quarantine")
 
 
 def run(
@@ -125,8 +125,13 @@ def receipts_of(out: str | Path | Store) -> dict[str, list[Receipt]]:
 
 def result(out: str | Path | Store) -> list[str]:
     """The files of the documents that the whole recipe kept, in order."""
-    *_, last = receipts_of(out).values()
-    return [Store.at(out).path(output.name) for receipt in last for output in receipt.kept()]
+    return [Store.at(out).path(output.name) for receipt in last_kept(out) for output in receipt.kept()]
+
+
+def last_kept(out: str | Path | Store) -> list[Receipt]:
+    """The receipts of the last step that wrote documents."""
+    keeping = [held for held in receipts_of(out).values() if any(receipt.kept() for receipt in held)]
+    return keeping[-1] if keeping else []
 
 
 def verify(out: str | Path | Store) -> list[str]:

@@ -91,6 +91,15 @@ class Finish:
     write: Callable[[pa.Table, int, Path], list[str]]
 
 
+class Ending(Stage):
+    """The last stage of a recipe: it writes files of its own instead of documents."""
+
+    may_read: ClassVar[tuple[str, ...]] = ()  # columns that it reads where they are
+
+    def finish(self) -> Finish:
+        raise NotImplementedError
+
+
 class Removal(Stage):
     """Drops documents for what others are. The last round's results are DECISIONS."""
 

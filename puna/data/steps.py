@@ -3,6 +3,7 @@
     Map      one task a piece of a source, or a shard: read, apply what rounds decided, run a chain of
              stages -> the kept documents and a sidecar of the dropped ones
     Emit     one task a shard, or a partition of an earlier round: a removal's rows, by partition of their key
+    Write    one task a partition, after an Emit: the files of an ending, such as token shards
     Reduce   one task a partition: all rows of a share of the keys -> results, by the shard they are for
 
 Between two steps there is a barrier: a step's tasks are known when the receipts of those before are there.
@@ -10,10 +11,13 @@ A task's `spec_hash` covers settings and versions of its stages and the hashes o
 """
 
 import lzma
+import shutil
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pyarrow as pa
@@ -26,7 +30,7 @@ from puna.data.quarantine import Watch
 from puna.data.receipts import Output, Receipt, digest, outputs_digest
 from puna.data.recipe import Recipe
 from puna.data.source import Source, described, piece_stamp
-from puna.data.stage import DECISIONS, Edit, Removal, Round, Stage
+from puna.data.stage import DECISIONS, Edit, Ending, Removal, Round, Stage
 from puna.data.store import Store
 from puna.errors import DataError, need
 
@@ -159,7 +163,7 @@ class Map:
 @dataclass(frozen=True)
 class Emit:
     name: str
-    removal: Removal | Edit
+    removal: Removal | Edit | Ending
     round: Round
     documents: str  # the step whose kept shards count, and are read unless `results` is given
     results: str = ""  # the step of an earlier round whose partitions are read
@@ -183,14 +187,17 @@ class Emit:
         if self.results:
             table = read_all(store, task.reads)
         else:
+            ending = self.removal if isinstance(self.removal, Ending) else None
             wanted = {"id", "source", "url", "date", *self.removal.reads}
             names = read_schema(store, task.reads).names
             missing = sorted(wanted - set(names))
             need(not missing, f"{self.removal.name} reads the column {missing[:1]}, which no stage writes",
                  "put the stage that writes it before it", DataError)  # fmt: skip
+            wanted |= set(ending.may_read) if ending else set()
             table = read_table(store, task.reads, [name for name in names if name in wanted])
         emitted = self.round.emit(table, task.number, side)
-        rows, places = by_partition(emitted, task.places, f"{self.removal.name}: {self.round.name}")
+        where = f"{self.removal.name}: {self.round.name}"
+        rows, places = by_partition(emitted, task.places, where, isinstance(self.removal, Ending))
         output = _rows_written(store, str(task), rows, places, task.places)
         return Work(rows_in=len(table), rows_out=len(rows), outputs=[output])
 
@@ -240,16 +247,56 @@ class Reduce:
         return work
 
 
-Step = Map | Emit | Reduce
+@dataclass(frozen=True)
+class Write:
+    name: str
+    ending: Ending
+    documents: str
+    emitted: str  # the step that wrote the rows
+
+    def tasks(self, recipe: Recipe, done: Done) -> list[Task]:
+        inputs = {self.emitted: outputs_digest(done[self.emitted])}
+        files = len(done[self.emitted])
+        partitions = recipe.partitions_for(sum(receipt.bytes for receipt in done[self.documents]))
+        said = [ENGINE, self.name, self.ending.fingerprint()]
+        return [
+            Task(self.name, number, digest([*said, number, inputs]), inputs, files=files)
+            for number in range(partitions if files else 0)
+        ]
+
+    def run(self, recipe: Recipe, store: Store, task: Task, watch: Watch) -> Work:
+        rows = read_place(store, rows_names(self.emitted, task.files), task.number)
+        work = Work(rows_in=len(rows), rows_out=len(rows))
+        with TemporaryDirectory() as folder:
+            for name in self.ending.finish().write(rows, task.number, Path(folder)):
+                final = f"{self.name}/files/{name}"
+                with open(Path(folder, name), "rb") as made, store.writing(final) as sink:
+                    shutil.copyfileobj(made, sink, 1 << 20)
+                work.outputs.append(
+                    Output(name=final, sha256=sink.hash.hexdigest(), size=sink.size, rows=len(rows))
+                )
+        return work
+
+
+Step = Map | Emit | Reduce | Write
 
 
 def steps_of(recipe: Recipe) -> list[Step]:
     """The steps of a recipe, in order: chains are fused, each removal and edit takes two steps a round."""
     steps: list[Step] = []
     runs: list[tuple[Removal | Edit | None, list[Stage]]] = [(None, [])]
+    ending = next((stage for stage in recipe.stages if isinstance(stage, Ending)), None)
+    good = ending is None or ending is recipe.stages[-1]
+    need(
+        good,
+        f"{ending.name if ending else ''} writes the files of a run: it is the last stage",
+        error=DataError,
+    )
     for stage in recipe.stages:
         if isinstance(stage, Removal | Edit):
             runs.append((stage, []))
+        elif isinstance(stage, Ending):
+            continue
         else:
             runs[-1][1].append(stage)
     documents = decisions = ""
@@ -260,7 +307,18 @@ def steps_of(recipe: Recipe) -> list[Step]:
         name = f"{len(steps):02d}-{removal.name if removal else 'read'}"
         steps.append(Map(name, tuple(chained), documents, removal, decisions))
         documents = name
+    if ending:
+        emit = f"{len(steps):02d}-{ending.name}.emit"
+        finish = ending.finish()
+        together = Round(finish.name, finish.emit, _whole)
+        steps.append(Emit(emit, ending, together, documents))
+        steps.append(Write(f"{len(steps):02d}-{ending.name}", ending, documents, emit))
     return steps
+
+
+def _whole(rows: pa.Table) -> pa.Table:
+    """Nothing is reduced: an ending writes all that comes together."""
+    return rows
 
 
 def _rounds(removal: Removal | Edit, documents: str, start: int) -> list[Step]:

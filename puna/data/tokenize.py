@@ -16,7 +16,7 @@ import pyarrow as pa
 from puna.data.chance import draws, id_bytes
 from puna.data.mix import COPIES
 from puna.data.shards import ShardWriter, shard_name
-from puna.data.stage import Annotation, Finish, Stage
+from puna.data.stage import Annotation, Ending, Finish, Stage
 from puna.errors import DataError, need
 from puna.tokenizer.formats import load
 from puna.tokenizer.tokenizer import Tokenizer
@@ -69,11 +69,12 @@ class CountTokens(Framed, Annotation):
         return table.append_column(pa.field("tokens", pa.uint32(), nullable=False), pa.array(lengths))
 
 
-class TokenShards(Framed):
+class TokenShards(Framed, Ending):
     """Every document, as many times as the mix takes it, to token shards in the order of a hash."""
 
     name = "tokens.shards"
-    reads: ClassVar[tuple[str, ...]] = ("id", "source", "text")  # and COPIES, where there was a mix
+    reads: ClassVar[tuple[str, ...]] = ("id", "source", "text")
+    may_read: ClassVar[tuple[str, ...]] = (COPIES,)  # where there was a mix
     seed: int = 0
 
     def finish(self) -> Finish:

@@ -81,7 +81,7 @@ def test_the_models_labels_all_stand_in_the_table_of_scripts():
     labels = {
         label.removeprefix("__label__")
         for text in ("a", "привет", "你好", "مرحبا", "नमस्ते", "b c", "1")
-        for label in model().predict([text], k=176)[0][0]
+        for label in model().predict(text, k=176)[0]
     }
     listed = {name for names in LANGUAGES.values() for name in names.split()}
     assert len(labels) > 165 and listed <= labels

@@ -5,6 +5,7 @@ It reads the first 600 characters, cut at a space, in one line, and in lower cas
 capitals (it saw little shouting). A language that is not written in the script of the text is not believed.
 """
 
+from collections.abc import Sequence
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,7 +18,7 @@ import pyarrow.compute as pc
 from puna.data.stage import Annotation, Gate, Verdict, first_reason
 from puna.errors import DataError, need
 
-CHARACTERS, BATCH = 600, 4096
+CHARACTERS = 600
 CAPITALS = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 # Blocks of Unicode by script (ISO 15924 in lower case), coarse: letters of languages that the model knows.
 BLOCKS = """
@@ -159,7 +160,7 @@ def fits(language: str, script: str) -> bool:
     return not script or language in _written_in().get(script, ())
 
 
-def believed(labels: list[str], scores: list[float], script: str, share: float) -> tuple[str, float]:
+def believed(labels: Sequence[str], scores: Sequence[float], script: str, share: float) -> tuple[str, float]:
     """The likeliest language of the script; the script's own, if it has but one; else `und`, score 0."""
     for label, score in zip(labels, scores, strict=True):
         if script and fits(label.removeprefix("__label__"), script):
@@ -186,13 +187,13 @@ class LanguageOf(Annotation):
     candidates: int = 3  # how many of the model's answers may be tried against the script
 
     def __call__(self, table: pa.Table) -> pa.Table:
-        found: list[tuple[str, float]] = []
         heads = text_head(table["text"])
         kinds, shares = scripts(heads)
-        for start in range(0, len(heads), BATCH):
-            some = slice(start, start + BATCH)
-            labels, scores = model().predict(heads[some], k=self.candidates) if heads[some] else ([], [])
-            found += map(believed, labels, scores, kinds[some], shares[some])
+        # one at a time: fasttext-predict 0.9.2.4 loses the probabilities of a list
+        found = []
+        for head, kind, share in zip(heads, kinds, shares, strict=True):
+            labels, scores = model().predict(head, k=self.candidates)
+            found.append(believed(labels, scores, kind, share))
         languages, certainties = ([pair[i] for pair in found] for i in (0, 1))
         table = table.append_column("lang", pa.array(languages, pa.string()))
         table = table.append_column("lang.score", pa.array(certainties, pa.float32()))
