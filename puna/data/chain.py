@@ -17,7 +17,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from puna.data.quarantine import Watch, isolate
-from puna.data.stage import KEEP, Annotation, Edit, Gate, Removal, Stage, Verdict
+from puna.data.rounds import Edit, Removal
+from puna.data.stage import KEEP, Annotation, Gate, Stage, Verdict
 from puna.errors import DataError, need
 
 DROPPED = pa.schema(

@@ -29,8 +29,9 @@ from puna.data.parquet import Writer, read_groups, read_schema, read_table, text
 from puna.data.quarantine import Watch
 from puna.data.receipts import Output, Receipt, digest, outputs_digest
 from puna.data.recipe import Recipe
+from puna.data.rounds import DECISIONS, Edit, Ending, Removal, Round
 from puna.data.source import Source, described, piece_stamp
-from puna.data.stage import DECISIONS, Edit, Ending, Removal, Round, Stage
+from puna.data.stage import Stage
 from puna.data.store import Store
 from puna.errors import DataError, need
 

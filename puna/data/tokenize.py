@@ -15,8 +15,9 @@ import pyarrow as pa
 
 from puna.data.chance import draws, id_bytes
 from puna.data.mix import COPIES
+from puna.data.rounds import Ending, Finish
 from puna.data.shards import ShardWriter, shard_name
-from puna.data.stage import Annotation, Ending, Finish, Stage
+from puna.data.stage import Annotation, Stage
 from puna.errors import DataError, need
 from puna.tokenizer.formats import load
 from puna.tokenizer.tokenizer import Tokenizer

@@ -6,7 +6,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from puna.data.stage import DECISIONS, KEEP
+from puna.data.rounds import DECISIONS
+from puna.data.stage import KEEP
 
 
 def run(stage, shards, partitions=4):

@@ -11,7 +11,8 @@ import pyarrow as pa
 
 from puna.data.document import SCHEMA, documents, make_id
 from puna.data.recipe import Recipe
-from puna.data.stage import DECISIONS, KEEP, Annotation, Edit, Gate, Removal, Round, Verdict
+from puna.data.rounds import DECISIONS, Edit, Removal, Round
+from puna.data.stage import KEEP, Annotation, Gate, Verdict
 from puna.settings import Settings
 
 WORDS = [f"word{n}" for n in range(500)]

@@ -15,8 +15,9 @@ import numpy as np
 import pyarrow as pa
 
 from puna.data.dedup.order import EARLIER
-from puna.data.stage import Removal
+from puna.data.rounds import Removal
 from puna.errors import DataError, need
+from puna.kernels.text import REVISION
 
 
 class Crawl(Removal):
@@ -28,7 +29,8 @@ class Crawl(Removal):
 
     def terms(self) -> str:
         """The settings that an index must have been made by, to be of use."""
-        return json.dumps(self.model_dump(mode="json", include=set(self.keyed)), sort_keys=True)
+        said = self.model_dump(mode="json", include=set(self.keyed))
+        return json.dumps(said | {"words": REVISION}, sort_keys=True)
 
     def with_earlier(self, rows: pa.Table, kind: str) -> pa.Table:
         """The rows of a reduce, and of the indexes those that share a key with them, as shard EARLIER."""

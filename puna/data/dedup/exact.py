@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from puna.data.dedup.earlier import Crawl
 from puna.data.dedup.order import binary16, halves, one_survivor, standing
-from puna.data.stage import Round
+from puna.data.rounds import Round
 
 
 class SameText(Crawl):

@@ -9,7 +9,8 @@ from puna.data.dedup.exact import SameText
 from puna.data.dedup.near import NearCopies
 from puna.data.dedup.order import begins, best_first, id_key, standing
 from puna.data.dedup.urls import SameAddress
-from puna.data.stage import Round, Stage
+from puna.data.rounds import Round
+from puna.data.stage import Stage
 
 
 class Index(Stage):

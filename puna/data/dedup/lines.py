@@ -14,7 +14,7 @@ from pydantic import Field
 from puna.data.dedup.order import begins, draws, id_key, mix
 from puna.data.dedup.shingles import blocks, cut_out, of_size, span_hashes, with_texts
 from puna.data.document import text_buffers
-from puna.data.stage import Edit, Round
+from puna.data.rounds import Edit, Round
 
 _BLANK = np.isin(np.arange(256), list(b"\t\v\f\r "))
 

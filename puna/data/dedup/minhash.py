@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import Field
 
 from puna.data.dedup.order import draws, mix
-from puna.data.dedup.shingles import blocks, runs, span_hashes, words
+from puna.kernels import text
 from puna.settings import Settings
 
 UNSIGNED = np.uint32(2**32 - 1)  # fills the signature of a text with too few words
@@ -26,21 +26,9 @@ class MinHash(Settings):
 
 def signatures(data: np.ndarray, offsets: np.ndarray, settings: MinHash) -> np.ndarray:
     """(rows, hashes) uint32: the signature of each text data[offsets[i] : offsets[i + 1]]."""
-    hashes = settings.bands * settings.rows
-    multiply, add = (draws(settings.seed, 2 * hashes) & np.uint64(2**32 - 1)).astype(np.uint32).reshape(2, -1)
-    multiply |= np.uint32(1)
-    out = np.full((len(offsets) - 1, hashes), UNSIGNED, np.uint32)
-    for first, part, places in blocks(data, offsets):
-        starts, ends, rows = words(part, places)
-        counts = np.bincount(rows, minlength=len(places) - 1)
-        x, at = runs(span_hashes(part, starts, ends), rows, settings.words)
-        signed = (counts >= settings.fewest_words)[rows[at]]
-        x, owners = (x[signed] >> np.uint64(32)).astype(np.uint32), rows[at][signed]
-        present, firsts = np.unique(owners, return_index=True)
-        if len(present):
-            for k in range(hashes):
-                out[first + present, k] = np.minimum.reduceat(x * multiply[k] + add[k], firsts)
-    return out
+    signed = text.minhash(data, offsets, settings.bands * settings.rows, settings.words, settings.seed)
+    signed[np.diff(text.words(data, offsets).offsets) < settings.fewest_words] = UNSIGNED
+    return signed
 
 
 def band_keys(signed: np.ndarray, settings: MinHash) -> np.ndarray:

@@ -19,7 +19,7 @@ from puna.data.dedup.order import EARLIER, begins, best_first, binary16, crowded
 from puna.data.dedup.settle import choose, count, end_at_kept, end_at_member, settle, start
 from puna.data.dedup.verify import Rules, verified
 from puna.data.document import make_id, text_buffers
-from puna.data.stage import Round
+from puna.data.rounds import Round
 from puna.errors import DataError, need
 
 _PAIR = ["member", "member_shard", "head", "head_shard"]

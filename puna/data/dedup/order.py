@@ -8,7 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from puna.data.stage import DECISIONS, KEEP
+from puna.data.rounds import DECISIONS
+from puna.data.stage import KEEP
 from puna.errors import DataError, need
 
 EARLIER = 2**32 - 1  # the shard of documents that an earlier run kept: nothing is decided about them

@@ -12,7 +12,8 @@ import pyarrow.compute as pc
 from pydantic import Field
 
 from puna.data.dedup.order import begins, best_first, decisions, draws, id_key, mix, standing
-from puna.data.stage import DECISIONS, KEEP, Removal, Round
+from puna.data.rounds import DECISIONS, Removal, Round
+from puna.data.stage import KEEP
 from puna.errors import DataError, need
 
 _BLOCK = 1024  # documents compared at once

@@ -16,7 +16,7 @@ from pydantic import Field
 from puna.data.dedup.order import begins, best_first, crowded, mix, standing
 from puna.data.dedup.shingles import blocks, cut_out, of_size, runs, span_hashes, with_texts, words
 from puna.data.document import text_buffers
-from puna.data.stage import Edit, Round
+from puna.data.rounds import Edit, Round
 
 _ANCHOR = 8  # words whose hash says whether a window begins
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from puna.data.dedup.earlier import Crawl
 from puna.data.dedup.order import binary16, halves, one_survivor, standing
-from puna.data.stage import Round
+from puna.data.rounds import Round
 
 # The five parts of RFC 3986, appendix B; it matches any text and never backtracks far.
 _PARTS = re.compile(r"(?:([^:/?#]+):)?(?://([^/?#]*))?([^?#]*)(?:\?([^#]*))?(?:#.*)?", re.S)
