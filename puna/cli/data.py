@@ -34,7 +34,7 @@ def plan(
     recipe
         The recipe, a TOML file.
     overrides
-        Settings in its place: --quality.gopher.few_words 60
+        Settings in its place: --quality.gopher.least_words 60
     documents
         On paper: how many documents, instead of what lies there.
     text_gb
@@ -86,7 +86,7 @@ def run(
     recipe
         The recipe, a TOML file.
     overrides
-        Settings in its place: --quality.gopher.few_words 60
+        Settings in its place: --quality.gopher.least_words 60
     out
         The folder of the run, here or in an object store.
     runner

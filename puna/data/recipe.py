@@ -5,11 +5,11 @@
     kind = "warc"
     paths = ["crawl/*.warc.gz"]
     [stage."quality.gopher"]          # the stage's name; the order of the tables is the order of the run
-    few_words = 50
+    least_words = 50
     [stage.again]                     # or any name, with the stage's own as `kind`
     kind = "quality.gopher"
 
-Any value can be given on the way: `--mode annotate`, `--quality.gopher.few_words 60`.
+Any value can be given on the way: `--mode annotate`, `--quality.gopher.least_words 60`.
 """
 
 import difflib

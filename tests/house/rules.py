@@ -16,7 +16,15 @@ STAIRS = (
     ("recipes", "cli"),
 )
 LEVEL = {room: level for level, rooms in enumerate(STAIRS) for room in rooms}
-TORCH_FREE = ("kernels", "data", "tokenizer", "plan", "serve", "model.config", "engine.request")  # and the root files
+TORCH_FREE = (
+    "kernels",
+    "data",
+    "tokenizer",
+    "plan",
+    "serve",
+    "model.config",
+    "engine.request",
+)  # and the root files
 FILE_LINES, FUNCTION_LINES, ARGUMENTS, COLUMNS = 400, 60, 8, 110
 RADIUS = {
     "model.transformer": 900,
