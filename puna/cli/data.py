@@ -46,6 +46,7 @@ def plan(
     json
         One JSON object instead of a table.
     """
+    _need_data()
     from puna.data.estimate import Size, rates
     from puna.data.estimate import plan as planned
 
@@ -100,6 +101,7 @@ def run(
     step
         Only this step.
     """
+    _need_data()
     from puna.data.pipeline import run as carry_out
 
     given = _recipe(recipe, overrides)
@@ -119,6 +121,7 @@ def report(out: str, /, *, json: bool = False) -> int:
     json
         One JSON object instead of a table.
     """
+    _need_data()
     from puna.data.explain import report as found
 
     facts = found(out)
@@ -147,6 +150,7 @@ def explain(out: str, wanted: str, /, *, json: bool = False) -> int:
     json
         One JSON object for each document of that name.
     """
+    _need_data()
     from puna.data.explain import explain as found
 
     answers = found(out, wanted)
@@ -171,6 +175,7 @@ def diff(first: str, second: str, /) -> int:
     second
         The folder of another.
     """
+    _need_data()
     from puna.data.explain import diff as found
 
     return _said(found(first, second))
@@ -184,6 +189,7 @@ def verify(out: str, /) -> int:
     out
         The folder of the run.
     """
+    _need_data()
     from puna.data.pipeline import verify as problems_of
 
     problems = problems_of(out)
@@ -212,6 +218,7 @@ def launch(
     image
         For Kubernetes: the container image that has Puna.
     """
+    _need_data()
     from puna.data.runners import launch_text
     from puna.data.steps import steps_of
 
@@ -221,7 +228,6 @@ def launch(
 
 
 def _recipe(path: Path, overrides: tuple[str, ...]) -> "Recipe":
-    _need_data()
     from puna.data.kinds import SOURCES, STAGES
     from puna.data.recipe import read_recipe
 
