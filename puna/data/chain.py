@@ -21,6 +21,7 @@ from puna.data.rounds import Edit, Removal
 from puna.data.stage import KEEP, Annotation, Gate, Stage, Verdict
 from puna.errors import DataError, need
 
+PLACE = "place among the rows"  # a column for the time that some rows are away
 DROPPED = pa.schema(
     [
         pa.field("id", pa.binary(16), nullable=False),
@@ -51,9 +52,29 @@ class Chain:
     def run(self, table: pa.Table) -> pa.Table:
         for stage in self.stages:
             start = time.process_time()
-            table = self._gate(stage, table) if isinstance(stage, Gate) else self._annotate(stage, table)
+            table = self._partly(stage, table) if stage.where else self._wholly(stage, table)
             self.stage_s[stage.name] = self.stage_s.get(stage.name, 0.0) + time.process_time() - start
         return table
+
+    def _wholly(self, stage: Stage, table: pa.Table) -> pa.Table:
+        return self._gate(stage, table) if isinstance(stage, Gate) else self._annotate(stage, table)
+
+    def _partly(self, stage: Stage, table: pa.Table) -> pa.Table:
+        """Documents that `where` does not name pass by: what an annotation had said of them is null."""
+        named = np.ones(len(table), bool)
+        for name, wanted in stage.where.items():
+            need(name in table.column_names, f"{stage.name}: where: no stage before it writes {name!r}",
+                 "a column that the sources or an earlier stage write", DataError)  # fmt: skip
+            among = pc.is_in(table[name].cast(pa.string()), pa.array(wanted, pa.string()))
+            named &= among.to_numpy().astype(bool)
+        table = table.append_column(PLACE, pa.array(np.arange(len(table))))
+        judged, passed = self._wholly(stage, table.filter(pa.array(named))), table.filter(pa.array(~named))
+        for new in judged.schema:
+            if new.name not in passed.column_names:
+                passed = passed.append_column(new.with_nullable(True), pa.nulls(len(passed), new.type))
+        schema = passed.select(judged.column_names).schema
+        both = pa.concat_tables([judged.cast(schema), passed.select(schema.names)])
+        return both.sort_by(PLACE).drop_columns([PLACE])
 
     def _annotate(self, stage: Stage, table: pa.Table) -> pa.Table:
         assert isinstance(stage, Annotation)

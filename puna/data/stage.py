@@ -34,6 +34,8 @@ class Stage(Settings):
     version: ClassVar[int] = 1
     reads: ClassVar[tuple[str, ...]] = ("text",)  # columns
 
+    where: dict[str, tuple[str, ...]] = {}  # only documents whose columns hold one of these; others pass by
+
     def fingerprint(self) -> str:
         """Of what this stage answers: its name, version and settings."""
         said = json.dumps([self.name, self.version, self.model_dump(mode="json")], sort_keys=True)

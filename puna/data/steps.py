@@ -31,7 +31,7 @@ from puna.data.receipts import Output, Receipt, digest, outputs_digest
 from puna.data.recipe import Recipe
 from puna.data.rounds import DECISIONS, Edit, Ending, Removal, Round
 from puna.data.source import Source, described, piece_stamp
-from puna.data.stage import Stage
+from puna.data.stage import Annotation, Gate, Stage
 from puna.data.store import Store
 from puna.errors import DataError, need
 
@@ -294,6 +294,8 @@ def steps_of(recipe: Recipe) -> list[Step]:
         error=DataError,
     )
     for stage in recipe.stages:
+        apart = stage.where and not isinstance(stage, Annotation | Gate)
+        need(not apart, f"{stage.name} is for all documents: it has no `where`", error=DataError)
         if isinstance(stage, Removal | Edit):
             runs.append((stage, []))
         elif isinstance(stage, Ending):

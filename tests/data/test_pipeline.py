@@ -296,4 +296,5 @@ def test_launch_files_hold_every_step_and_shard():
 
 def test_the_recipe_is_saved_with_the_run(alone):
     said = json.loads((alone[0] / "run.json").read_text())
-    assert said["stages"][1] == {"name": "toy.short", "version": 1, "few": 8} and said["partitions"] == 4
+    assert said["stages"][1] == {"name": "toy.short", "version": 1, "where": {}, "few": 8}
+    assert said["partitions"] == 4
