@@ -38,7 +38,7 @@ class Lines:
     def __call__(self, record: dict) -> None:
         now, counts = time.monotonic(), _counts(record)
         if counts and (now - self.told >= self.every_s or (self.any and counts[0] == counts[1])):
-            self.stream.write(f"{self.what}: {counts[0]:,} of {counts[1]:,}\n")
+            self.stream.write(f"{self.what}{_step(record)}: {counts[0]:,} of {counts[1]:,}\n")
             self.stream.flush()
             self.told, self.any = now, True
 
@@ -58,15 +58,16 @@ class Bar:
         counts = _counts(record)
         if counts and time.monotonic() - self.started >= self.patience_s:
             self.bar = self.bar or self._bar()
-            self.bar.update(self.bar.task_ids[0], completed=counts[0], total=counts[1])
+            said = f"{self.what}{_step(record)}"
+            self.bar.update(self.bar.task_ids[0], completed=counts[0], total=counts[1], description=said)
 
     def _bar(self) -> "Progress":
         from rich.console import Console
-        from rich.markup import escape
         from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
         self._line("")
-        columns = (TextColumn(escape(self.what)), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+        words = TextColumn("{task.description}", markup=False)  # a file's name may look like markup
+        columns = (words, BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
         bar = Progress(*columns, console=Console(file=self.stream), transient=True)
         bar.add_task(self.what, total=None)
         bar.start()
@@ -80,6 +81,11 @@ class Bar:
         if self.bar:
             self.bar.stop()
         self._line("")
+
+
+def _step(record: dict) -> str:
+    """Which part of the work an event is about, where it says so."""
+    return f" {clean(str(record['step']))}" if "step" in record else ""
 
 
 def _counts(record: dict) -> tuple[int, int] | None:
