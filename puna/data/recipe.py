@@ -82,8 +82,10 @@ def read_recipe(
     """The recipe of a TOML file; `sources` and `stages` are the kinds that it may name."""
     try:
         said = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as problem:
-        raise ConfigError(f"{path}: {problem}") from None
+    except OSError as problem:
+        raise ConfigError(f"{path}: {problem.strerror}\n  try: the recipe's file, see docs/data.md") from None
+    except ValueError as problem:
+        raise ConfigError(f"{path}: not TOML: {problem}\n  try: see docs/data.md for the form") from None
     for name, value in zip(overrides[::2], overrides[1::2], strict=False):
         _override(said, name.removeprefix("--"), value)
     need(len(overrides) % 2 == 0, f"{overrides[-1:]}: a setting without a value", error=ConfigError)
