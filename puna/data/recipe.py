@@ -83,7 +83,8 @@ def read_recipe(
     try:
         said = tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as problem:
-        raise ConfigError(f"{path}: {problem.strerror}\n  try: the recipe's file, see docs/data.md") from None
+        fix = "the path of a recipe, as docs/data.md shows one"
+        raise ConfigError(f"{path}: {problem.strerror}\n  try: {fix}") from None
     except ValueError as problem:
         raise ConfigError(f"{path}: not TOML: {problem}\n  try: see docs/data.md for the form") from None
     for name, value in zip(overrides[::2], overrides[1::2], strict=False):
