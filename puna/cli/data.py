@@ -239,8 +239,9 @@ def _need_data() -> None:
         import fastwarc  # noqa: F401
         import pyarrow  # noqa: F401
     except ImportError as missing:
-        raise DataError(f"the data room needs {missing.name}, which is not installed\n"
-                        "  try: pip install 'puna[data]', or -e '.[data]' in a checkout") from None  # fmt: skip
+        problem = f"the data room needs {missing.name}, which is not installed"
+        fix = "pip install 'puna[data]', or -e '.[data]' in a checkout"
+        raise DataError(f"{problem}\n  try: {fix}") from None
 
 
 def _runner(kind: str, workers: int | None, address: str | None) -> "Runner":
