@@ -83,7 +83,7 @@ class Chain:
     def edit(self, stage: Stage, call: Callable[[pa.Table], pa.Table], table: pa.Table) -> pa.Table:
         """The rows after what the rounds of a stage have found is done to them."""
         answers = self._tables(stage, call, table)
-        return pa.concat_tables([answer for _, answer in answers]) if answers else table.slice(0, 0)
+        return pa.concat_tables([answer for _, answer in answers]) if answers else call(table.slice(0, 0))
 
     def _tables(self, stage: Stage, call: Callable[[pa.Table], Any], table: pa.Table) -> list:
         answers = self._ask(stage, call, table)

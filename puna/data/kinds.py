@@ -1,5 +1,6 @@
 """Every source and every stage that a recipe may name."""
 
+from puna.data.classify.rank import Rank
 from puna.data.classify.scores import Classify, Cut, ScoreEmbeddings
 from puna.data.decontaminate import BenchmarkOverlap, Decontaminate
 from puna.data.dedup.exact import SameText
@@ -50,7 +51,7 @@ STAGES: dict[str, type[Stage]] = {
         DirtyWords, DirtyWordsGate,
         SafetyWords, SafetyWordsGate, SafetyScores, Pii, PiiGate, Secrets, SecretsGate,
         SameAddress, SameText, NearCopies, FrequentLines, SharedPassages, SameMeaning,
-        Classify, ScoreEmbeddings, Cut, BenchmarkOverlap, Decontaminate, CountTokens, Copies, Mixing,
+        Classify, ScoreEmbeddings, Rank, Cut, BenchmarkOverlap, Decontaminate, CountTokens, Copies, Mixing,
         TokenShards, Index,
     )
 }  # fmt: skip

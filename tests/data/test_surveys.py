@@ -3,11 +3,14 @@
 import json
 from collections import Counter
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from toy_stages import Count, Made, SameText, Short, recipe
 
+from puna.data.classify.rank import Rank
+from puna.data.classify.scores import Cut
 from puna.data.dedup.exact import SameText as RealSameText
 from puna.data.dedup.index import Index
 from puna.data.dedup.urls import SameAddress
@@ -127,3 +130,32 @@ def tallied(out, step, *keys):
     """The tallies of a step, by some of their keys."""
     parts = [pq.read_table(path) for path in sorted((out / step / "tally").iterdir())]
     return summed(pa.concat_tables(parts), keys).to_pylist()
+
+
+class Scored(Annotation):
+    """A score by what the text is, for some; negative ones too."""
+
+    name = "toy.scored"
+    writes = {"q.web": pa.float32()}
+
+    def __call__(self, table):
+        scores = [len(text) / 50 - 2 for text in table["text"].to_pylist()]
+        masked = [len(text) % 7 == 0 for text in table["text"].to_pylist()]
+        return table.append_column("q.web", pa.array(scores, pa.float32(), mask=np.array(masked)))
+
+
+def test_a_rank_is_the_share_that_scores_less_and_a_cut_takes_a_share(tmp_path):
+    stages = (Spoken(), Scored(), Rank(score="web", by="lang"))
+    run(recipe(stages=stages, partitions=4, shard_bytes=3000), tmp_path / "ranked")
+    rows = kept(tmp_path / "ranked").to_pylist()
+    for lang in ("en", "de"):
+        scores = [row["q.web"] for row in rows if row["lang"] == lang and row["q.web"] is not None]
+        for row in rows:
+            if row["lang"] == lang and row["q.web"] is not None:
+                below = sum(score < row["q.web"] for score in scores) / len(scores)
+                assert row["q.web.rank"] == pytest.approx(below, abs=2 / len(scores))
+    assert all(row["q.web.rank"] is None for row in rows if row["q.web"] is None)
+    run(recipe(stages=(*stages, Cut(score="web.rank", below=0.3))), tmp_path / "cut")
+    left = kept(tmp_path / "cut")
+    scored = sum(row["q.web"] is not None for row in rows)
+    assert len(left) - (len(rows) - scored) == pytest.approx(0.7 * scored, rel=0.1)
