@@ -7,7 +7,7 @@ by `write_counts` from sums of `counts_of`.
 """
 
 from collections.abc import Callable
-from functools import lru_cache, partial
+from functools import cache, lru_cache, partial
 
 import numpy as np
 import pyarrow as pa
@@ -82,18 +82,22 @@ class WordDivergence(Annotation):
         return with_lists(self, tuple(self.counts[name] for name in sorted(self.counts)))
 
     def __call__(self, table: pa.Table) -> pa.Table:
-        known = {name: _log_frequencies(stamps((path,))) for name, path in sorted(self.counts.items())}
+        known = {
+            name: partial(_log_frequencies, stamps((path,))) for name, path in sorted(self.counts.items())
+        }
         return with_divergence(table, known, self.least_words)
 
 
-def with_divergence(table: pa.Table, known: dict[str, np.ndarray], least_words: int) -> pa.Table:
+def with_divergence(
+    table: pa.Table, known: dict[str, Callable[[], np.ndarray]], least_words: int
+) -> pa.Table:
     """The documents with `q.kl`, each by the log frequencies of its language, or by those of "*"."""
     found = words(*buffers(pc.utf8_lower(table["text"])))
     languages = [name if name in known else "*" for name in table["lang"].to_pylist()]
     values, enough = np.zeros(len(table)), np.diff(found.first) >= least_words
     of = np.array(languages, object)
     for name in sorted(set(languages) & known.keys()):
-        values = np.where(of == name, divergences(found, known[name]), values)
+        values = np.where(of == name, divergences(found, known[name]()), values)
     unknown = np.array([name not in known for name in languages], bool)
     return table.append_column("q.kl", pa.array(values, pa.float32(), mask=~enough | unknown))
 
@@ -140,6 +144,11 @@ class CorpusDivergence(Survey):
     def _measured(self, table: pa.Table) -> list[str]:
         found = set(table["lang"].unique().to_pylist()) - {None}
         return sorted(found.intersection(self.languages or found))
+
+
+def _learned(facts: pa.Table, lang: str) -> np.ndarray:
+    mine = facts.filter(pc.equal(facts["lang"], lang))
+    return _logarithms(np.bincount(mine["key"].to_numpy(), mine["count"].to_numpy(), 1 << BITS))
 
 
 _WORDS = pa.schema([("key", pa.uint64()), ("lang", pa.string()), ("count", pa.uint64())])
