@@ -133,12 +133,8 @@ class CorpusDivergence(Survey):
         )
 
     def learned(self, facts: pa.Table) -> Callable[[pa.Table], pa.Table]:
-        known = {}
-        for lang in facts["lang"].unique().to_pylist():
-            mine = facts.filter(pc.equal(facts["lang"], lang))
-            known[lang] = _logarithms(
-                np.bincount(mine["key"].to_numpy(), mine["count"].to_numpy(), 1 << BITS)
-            )
+        languages = facts["lang"].unique().to_pylist()
+        known = {lang: cache(partial(_learned, facts, lang)) for lang in languages}
         return partial(with_divergence, known=known, least_words=self.least_words)
 
     def _measured(self, table: pa.Table) -> list[str]:
