@@ -6,7 +6,7 @@ document's own. `outliers.corpus` does both in a run; `outliers.kl` measures aga
 by `write_counts` from sums of `counts_of`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache, lru_cache, partial
 
 import numpy as np
@@ -89,7 +89,7 @@ class WordDivergence(Annotation):
 
 
 def with_divergence(
-    table: pa.Table, known: dict[str, Callable[[], np.ndarray]], least_words: int
+    table: pa.Table, known: Mapping[str, Callable[[], np.ndarray]], least_words: int
 ) -> pa.Table:
     """The documents with `q.kl`, each by the log frequencies of its language, or by those of "*"."""
     found = words(*buffers(pc.utf8_lower(table["text"])))
