@@ -13,10 +13,16 @@ _STEP = np.uint64(0x9E3779B97F4A7C15)  # 2^64 / the golden ratio, SplitMix64's
 
 def draws(ids: np.ndarray, seed: int, purpose: str, copies: np.ndarray | int = 0) -> np.ndarray:
     """(N,) uint64, evenly spread, for ids (N, 16) uint8; another purpose or copy draws another number."""
-    start = hashlib.blake2b(f"{seed}\0{purpose}".encode(), digest_size=8).digest()
     halves = np.ascontiguousarray(ids).view("<u8").reshape(-1, 2)
-    mixed = _mix(halves[:, 0] ^ np.frombuffer(start, "<u8"))
-    return _mix(_mix(mixed ^ halves[:, 1]) + np.asarray(copies, np.uint64) * _STEP)
+    return _mix(
+        _mix(mixed(halves[:, 0], seed, purpose) ^ halves[:, 1]) + np.asarray(copies, np.uint64) * _STEP
+    )
+
+
+def mixed(numbers: np.ndarray, seed: int, purpose: str) -> np.ndarray:
+    """(N,) uint64, evenly spread, for numbers (N,) uint64: others with another seed or purpose."""
+    start = hashlib.blake2b(f"{seed}\0{purpose}".encode(), digest_size=8).digest()
+    return _mix(numbers ^ np.frombuffer(start, "<u8"))
 
 
 def shares(ids: np.ndarray, seed: int, purpose: str) -> np.ndarray:

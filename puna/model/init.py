@@ -1,0 +1,43 @@
+"""First values of a model, the same for every layout: a number follows from the seed, the tensor's name and
+its place, so a rank makes only the rows that it holds, and nobody sends anybody weights.
+
+Normal, 0.02 wide; what adds to the stream is narrower by the square root of how often that happens, so that
+the stream is as wide at the end as it is at the beginning [GPT-2]. Norms begin at 1.
+"""
+
+import hashlib
+import math
+
+import torch
+from torch import Tensor, nn
+
+from puna.model.config import ModelConfig
+
+WIDTH = 0.02
+BLOCK = 64  # rows that are drawn together
+ADDING = ("o_proj.weight", "down_proj.weight")  # what adds to the stream
+
+
+def initialize(model: nn.Module, config: ModelConfig, seed: int) -> None:
+    """Fill every parameter of a model that is on one device."""
+    with torch.no_grad():
+        for name, tensor in model.named_parameters():
+            tensor.copy_(rows(name, tensor.shape, config, seed, 0, tensor.shape[0]))
+
+
+def rows(name: str, shape: torch.Size, config: ModelConfig, seed: int, first: int, last: int) -> Tensor:
+    """Rows first .. last - 1 of the tensor of this name, fp32 on the CPU."""
+    if len(shape) == 1:
+        return torch.ones(last - first)
+    depth = 2 * config.num_hidden_layers
+    width = WIDTH / math.sqrt(depth) if name.endswith(ADDING) else WIDTH
+    blocks = range(first // BLOCK, -(-last // BLOCK))
+    drawn = torch.cat([_block(f"{seed}\0{name}\0{block}", shape[1]) for block in blocks])  # (N, D)
+    start = first - blocks.start * BLOCK
+    return drawn[start : start + last - first] * width
+
+
+def _block(key: str, columns: int) -> Tensor:
+    number = int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8).digest(), "little")
+    generator = torch.Generator().manual_seed(number)
+    return torch.randn(BLOCK, columns, generator=generator)  # (64, D)

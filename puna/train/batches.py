@@ -1,0 +1,75 @@
+"""What a step of pre-training reads, as tensors on the device, and its loss."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from puna.data.loader import Batch, Loader, Row, Share
+from puna.data.shard_set import ShardSet
+from puna.model.attend import segments
+from puna.train.loss import chunked_cross_entropy
+from puna.train.recipe import TrainRecipe
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some sequences of a batch, on the device. All (B, T)."""
+
+    tokens: Tensor
+    targets: Tensor
+    positions: Tensor
+    documents: Tensor
+    weights: Tensor
+
+
+class Batches:
+    """Batch n of a run, through all its stages, in parts of `micro` sequences."""
+
+    def __init__(self, recipe: TrainRecipe, device: str):
+        self.recipe, self.device = recipe, device
+        longest = max(stage.sequence for stage in recipe.stage)
+        sets = {name: ShardSet(path) for name, path in recipe.data.items()}
+        self.rows = {
+            name: Row(shards, longest, recipe.seed, recipe.held_out) for name, shards in sets.items()
+        }
+        self.stages, before = [], dict.fromkeys(sets, 0)
+        for stage in recipe.stage:
+            shares = [Share(self.rows[name], weight, before[name]) for name, weight in stage.weights.items()]
+            loader = Loader(shares, stage.sequence, recipe.seed)
+            self.stages.append((stage, loader))
+            read = loader.counts(stage.steps * stage.batch) * stage.sequence
+            for name, tokens in zip(stage.weights, read.tolist(), strict=True):
+                before[name] += tokens
+
+    def __call__(self, number: int) -> list[Part]:
+        for stage, loader in self.stages:
+            if number < stage.steps or loader is self.stages[-1][1]:
+                first = number * stage.batch
+                return self._parts(loader.batch(first, stage.batch))
+            number -= stage.steps
+        raise AssertionError
+
+    def held_out(self, name: str, most: int) -> Iterator[Part]:
+        """What is never trained on, up to so many sequences."""
+        row = self.rows[name]
+        for start in range(0, min(most, row.held), self.recipe.micro):
+            count = min(self.recipe.micro, min(most, row.held) - start)
+            yield from self._parts(row.held_batch(start, count))
+
+    def _parts(self, batch: Batch) -> list[Part]:
+        columns = [torch.from_numpy(np.ascontiguousarray(getattr(batch, name))).to(self.device)
+                   for name in (field.name for field in fields(Part))]  # fmt: skip
+        split = [column.split(self.recipe.micro) for column in columns]
+        return [Part(*part) for part in zip(*split, strict=True)]
+
+
+def next_token_loss(model: nn.Module, part: Part, z: float = 0.0) -> Tensor:
+    """Sums of a language model's loss, each document by itself: (2,)."""
+    hidden = model.model(part.tokens, part.positions, segments(part.documents))  # (B, T, D)
+    head = model.lm_head.weight
+    return chunked_cross_entropy(
+        hidden.flatten(0, 1), head, part.targets.flatten(), part.weights.flatten(), z
+    )

@@ -1,0 +1,127 @@
+"""What moves the weights: AdamW [P 3.4.1], or Muon for the matrices of the layers and AdamW for the rest.
+
+The optimizer holds masters in fp32 where the model computes in bf16: an update is often too small to change
+16 bits, and would be lost.
+"""
+
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from puna.settings import Settings
+
+
+class OptimizerSettings(Settings):
+    kind: Literal["adamw", "muon"] = "adamw"
+    beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    beta2: Annotated[float, Field(ge=0, lt=1)] = 0.95
+    eps: Annotated[float, Field(gt=0)] = 1e-8
+    weight_decay: Annotated[float, Field(ge=0)] = 0.1  # of matrices; norms do not decay
+    decay_embeddings: bool = True
+    clip: Annotated[float, Field(ge=0)] = 1.0  # of the whole gradient's length; 0: not at all
+    muon_rate: Annotated[float, Field(gt=0)] = (
+        1.0  # Muon's learning rate over AdamW's, at AdamW's update size
+    )
+
+
+class Optimizer:
+    """`gather()` when the gradients of a step are there, then `update(rate)` or `forget()`."""
+
+    def __init__(self, model: nn.Module, settings: OptimizerSettings, dtype: torch.dtype | None = None):
+        """Takes the model's weights as masters; with `dtype` the model then computes in that."""
+        self.settings = settings
+        apart = dtype not in (None, torch.float32, torch.float64)
+        weights = dict(model.named_parameters())
+        self.masters = {name: _copy(weight) if apart else weight for name, weight in weights.items()}
+        if apart:
+            model.to(dtype)
+        self.weights = dict(model.named_parameters())
+        self.parts = _optimizers(self.masters, settings)
+        self.length = torch.zeros(())
+
+    def gather(self) -> Tensor:
+        """The length of the whole gradient, before clipping."""
+        for name, weight in self.weights.items():
+            assert weight.grad is not None, f"{name} takes no part in the loss"
+            if self.masters[name] is not weight:
+                self.masters[name].grad, weight.grad = weight.grad.float(), None
+        gradients = [master.grad for master in self.masters.values()]
+        self.length = torch.nn.utils.get_total_norm(gradients)  # ()
+        return self.length
+
+    def update(self, rate: float) -> None:
+        """Clip, move by the gradient, publish."""
+        masters = list(self.masters.values())
+        if self.settings.clip:
+            torch.nn.utils.clip_grads_with_norm_(masters, self.settings.clip, self.length)
+        for part, factor in self.parts:
+            for group in part.param_groups:
+                group["lr"] = rate * factor
+            part.step()
+        self.forget()
+        self.publish()
+
+    def forget(self) -> None:
+        """Drop the gradients."""
+        for master in self.masters.values():
+            master.grad = None
+
+    def publish(self) -> None:
+        """The masters' values into the model."""
+        with torch.no_grad():
+            for name, weight in self.weights.items():
+                if self.masters[name] is not weight:
+                    weight.copy_(self.masters[name])
+
+    def state(self) -> dict[str, Tensor]:
+        """All that the next step depends on, by name: masters, and what each optimiser remembers of them."""
+        named = {id(master): name for name, master in self.masters.items()}
+        found = {f"weights.{name}": master.detach() for name, master in self.masters.items()}
+        for part, _ in self.parts:
+            for master, held in part.state.items():
+                found |= {f"{key}.{named[id(master)]}": value for key, value in held.items()}
+        return found
+
+    def prepare(self) -> None:
+        """Make the places of what the optimisers remember, so that a checkpoint can be read into them."""
+        for master in self.masters.values():
+            master.grad = torch.zeros_like(master)
+        kept = {name: master.detach().clone() for name, master in self.masters.items()}
+        for part, _ in self.parts:
+            for group in part.param_groups:
+                group["lr"] = 0.0
+            part.step()
+        with torch.no_grad():
+            for name, master in self.masters.items():
+                master.copy_(kept[name])
+        self.forget()
+
+
+def _copy(weight: nn.Parameter) -> nn.Parameter:
+    return nn.Parameter(weight.detach().float().clone())
+
+
+def _optimizers(
+    masters: dict[str, nn.Parameter], s: OptimizerSettings
+) -> list[tuple[torch.optim.Optimizer, float]]:
+    matrices = {name: m for name, m in masters.items() if m.ndim == 2}
+    layers = {name: m for name, m in matrices.items() if ".layers." in name} if s.kind == "muon" else {}
+    decaying = [m for name, m in matrices.items()
+                if name not in layers and (s.decay_embeddings or ".layers." in name)]  # fmt: skip
+    known = {id(m) for m in (*layers.values(), *decaying)}
+    others = [m for m in masters.values() if id(m) not in known]
+    groups = [{"params": decaying, "weight_decay": s.weight_decay}, {"params": others, "weight_decay": 0.0}]
+    groups = [group for group in groups if group["params"]]
+    parts: list[tuple[torch.optim.Optimizer, float]] = []
+    if groups:
+        parts.append(
+            (torch.optim.AdamW(groups, lr=0.0, betas=(s.beta1, s.beta2), eps=s.eps, fused=True), 1.0)
+        )
+    if layers:
+        muon = torch.optim.Muon(
+            list(layers.values()), lr=0.0, weight_decay=s.weight_decay, adjust_lr_fn="match_rms_adamw"
+        )
+        parts.append((muon, s.muon_rate))
+    return parts

@@ -1,0 +1,106 @@
+"""A recipe of training: the model, the stages it reads its data in, and what moves the weights. From TOML.
+
+name = "nano"
+tokenizer = "vocabulary"
+[model]
+hidden_size = 256 ...
+[data]
+web = "run/42-tokens.shards/files"
+[[stage]]
+tokens = 4_000_000
+sequence = 512
+batch = 16
+weights = { web = 1.0 }
+[schedule]
+peak = 2e-3
+"""
+
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from puna.errors import ConfigError, need
+from puna.model.config import ModelConfig
+from puna.settings import Settings
+from puna.train.health import HealthSettings
+from puna.train.optimizer import OptimizerSettings
+from puna.train.schedule import Schedule
+
+Count = Annotated[int, Field(ge=1)]
+
+
+class Stage(Settings):
+    """A stretch of training with one sequence length, batch and mix of data."""
+
+    tokens: Count
+    sequence: Count
+    batch: Count  # sequences in a step
+    weights: dict[str, Annotated[float, Field(ge=0)]]  # set of shards -> its weight
+
+    @property
+    def steps(self) -> int:
+        return max(1, self.tokens // (self.sequence * self.batch))
+
+
+class TrainRecipe(Settings):
+    name: str = "train"
+    seed: int = 0
+    model: ModelConfig | str  # a shape, or a MODEL to go on from
+    tokenizer: Path | None = None  # None: the one of the MODEL
+    data: dict[str, Path]  # name -> a folder of token shards
+    stage: tuple[Stage, ...] = Field(min_length=1)
+    schedule: Schedule
+    optimizer: OptimizerSettings = OptimizerSettings()
+    health: HealthSettings = HealthSettings()
+    dtype: Literal["fp32", "bf16"] = "bf16"  # what the model computes in; masters are fp32
+    device: str = "auto"
+    micro: Count = 8  # sequences that go through the model at once
+    z_loss: Annotated[float, Field(ge=0)] = 0.0
+    checkpoint_every: Count = 200  # steps
+    keep: Count = 2
+    keep_every: Annotated[int, Field(ge=0)] = 0  # steps; 0: none is kept beside the newest
+    held_out: Annotated[float, Field(ge=0, lt=0.5)] = (
+        0.01  # share of each set, at its end, that is only read to judge
+    )
+    judge_every: Count = 100  # steps
+
+    @model_validator(mode="after")
+    def stages_name_their_data(self) -> "TrainRecipe":
+        for number, stage in enumerate(self.stage, 1):
+            unknown = sorted(set(stage.weights) - set(self.data))
+            known = ", ".join(self.data)
+            need(not unknown, f"stage {number}: no data named {unknown[:1]}", f"one of {known}", ConfigError)
+        return self
+
+    @property
+    def steps(self) -> int:
+        return sum(stage.steps for stage in self.stage)
+
+
+def read_recipe(path: Path, overrides: Sequence[str] = ()) -> TrainRecipe:
+    """The recipe of a TOML file; overrides are pairs such as --schedule.peak 1e-3."""
+    try:
+        said = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as problem:
+        raise ConfigError(
+            f"{path}: {problem.strerror}\n  try: the path of a recipe, see docs/train.md"
+        ) from None
+    except ValueError as problem:
+        raise ConfigError(f"{path}: not TOML: {problem}") from None
+    need(len(overrides) % 2 == 0, f"{overrides[-1:]}: a setting without a value", error=ConfigError)
+    for name, value in zip(overrides[::2], overrides[1::2], strict=True):
+        _set(said, name.removeprefix("--").split("."), value)
+    return TrainRecipe.read(said, str(path))
+
+
+def _set(said: dict[str, Any], names: list[str], value: str) -> None:
+    for name in names[:-1]:
+        said = said.setdefault(name, {})
+        need(isinstance(said, dict), f"--{'.'.join(names)}: {name} is a single value", error=ConfigError)
+    try:
+        said[names[-1]] = tomllib.loads(f"value = {value}")["value"]
+    except ValueError:
+        said[names[-1]] = value

@@ -1,0 +1,194 @@
+"""Pre-training: a recipe and a folder become a model. Killed anywhere, it goes on to the bit.
+
+run/recipe.json      the recipe as it was resolved
+run/log.jsonl        one record a step
+run/checkpoints/     the newest ones
+run/model/           at the end: a Hugging Face folder with its tokenizer
+"""
+
+import json
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from puna import hub, log
+from puna.data.receipts import digest
+from puna.errors import ConfigError, need
+from puna.model import weights as model_weights
+from puna.model.config import ModelConfig
+from puna.model.hf import write_folder
+from puna.model.init import initialize
+from puna.model.transformer import Llama
+from puna.quant.source import open_weights
+from puna.tokenizer.formats import load, to_hf
+from puna.tokenizer.tokenizer import Tokenizer
+from puna.train.batches import Batches, next_token_loss
+from puna.train.checkpoint import Checkpoints, read
+from puna.train.health import Health
+from puna.train.optimizer import Optimizer
+from puna.train.recipe import TrainRecipe
+from puna.train.step import Position, Step, bits_per_byte, steps
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+JUDGED = 64  # held-out sequences of each set
+
+
+class Run:
+    """One run in one folder."""
+
+    def __init__(self, recipe: TrainRecipe, folder: Path):
+        self.recipe, self.folder = recipe, Path(folder)
+        self.device = _device(recipe.device)
+        self.model, self.tokenizer = _model(recipe, self.device)
+        self.batches = Batches(recipe, self.device)
+        for row in self.batches.rows.values():
+            row.shards.made_by(self.tokenizer)
+        self.optimizer = Optimizer(self.model, recipe.optimizer, DTYPES[recipe.dtype])
+        self.health, self.position = Health(recipe.health), Position()
+        self.checkpoints = Checkpoints(self.folder / "checkpoints", recipe.keep, recipe.keep_every)
+        self.loss = partial(next_token_loss, z=recipe.z_loss)
+
+    def go(self, until: int | None = None) -> Iterator[Step]:
+        """Carry out the steps that are left, saving on the way; the model is written after the last."""
+        until = min(until or self.recipe.steps, self.recipe.steps)
+        self._begin()
+        rate = partial(self.recipe.schedule.rate, steps=self.recipe.steps)
+        told = steps(
+            self.model, self.optimizer, self.loss, self.batches, rate, self.health, self.position, until
+        )
+        try:
+            for step in told:
+                self._note(asdict(step) | {"event": "step"})
+                yield step
+                if self.position.step % self.recipe.checkpoint_every == 0:
+                    self.save()
+                if (
+                    self.position.step % self.recipe.judge_every == 0
+                    or self.position.step == self.recipe.steps
+                ):
+                    self.judge()
+        finally:
+            self.checkpoints.settle()
+        if self.position.step == self.recipe.steps:
+            self.save()
+            self.checkpoints.settle()
+            self.write(self.folder / "model")
+
+    def save(self) -> None:
+        """Write a checkpoint in the background."""
+        facts = {"position": asdict(self.position), "health": self.health.state(), "recipe": self._hash()}
+        self.checkpoints.save(self.position.step, self.optimizer.state(), facts)
+
+    @torch.no_grad()
+    def judge(self) -> dict[str, float]:
+        """Bits a byte of what was never trained on, for each set of data."""
+        found = {}
+        for name in self.batches.rows:
+            nats = tokens = text = 0.0
+            for part in self.batches.held_out(name, JUDGED):
+                nats += float(self.loss(self.model, part)[1])
+                tokens += float(part.weights.sum())
+                text += self._bytes(part.targets[part.weights > 0])
+            if tokens:
+                found[name] = bits_per_byte(nats / tokens, text / tokens)
+        self._note({"event": "judged", "step": self.position.step, "bits_per_byte": found})
+        return found
+
+    def write(self, folder: Path) -> None:
+        """The model as a Hugging Face folder with its tokenizer."""
+        write_folder(_InMemory(self.model.config, self.optimizer.masters), folder, "BF16")
+        to_hf(self.tokenizer, folder)
+
+    def _begin(self) -> None:
+        """Go on where a checkpoint of this folder ends; else from the start."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        newest = self.checkpoints.newest()
+        if newest:
+            self.optimizer.prepare()
+            facts = read(newest, self.optimizer.state())
+            fix = "another folder for another recipe"
+            need(facts["recipe"] == self._hash(), f"{newest}: made by another recipe", fix, ConfigError)
+            self.position.__init__(**facts["position"])
+            self.health.load(facts["health"])
+            self.optimizer.publish()
+            log.event("resumed", checkpoint=str(newest), step=self.position.step)
+        _cut(self.folder / "log.jsonl", self.position.step)
+        said = self.recipe.model_dump(mode="json")
+        (self.folder / "recipe.json").write_text(json.dumps(said, indent=1), encoding="utf-8")
+
+    def _note(self, record: dict) -> None:
+        with open(self.folder / "log.jsonl", "a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
+        log.event(record["event"], **{key: value for key, value in record.items() if key != "event"})
+
+    def _hash(self) -> str:
+        """Of what decides the weights; not of how often they are saved or judged."""
+        apart = {"checkpoint_every", "keep", "keep_every", "judge_every", "device", "name"}
+        return digest(self.recipe.model_dump(mode="json", exclude=apart))
+
+    def _bytes(self, tokens: torch.Tensor) -> int:
+        return len(self.tokenizer.decode(tokens.tolist()).encode())
+
+
+class _InMemory:
+    """Tensors that are here, as weights that can be written."""
+
+    def __init__(self, config: ModelConfig, tensors: dict[str, torch.Tensor]):
+        self.config, self.tensors, self.where = config, tensors, "the run"
+
+    def names(self) -> Iterable[str]:
+        return self.tensors
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        return tuple(self.tensors[name].shape)
+
+    def kind(self, name: str) -> str:
+        return "F32"
+
+    def read(self, name: str) -> torch.Tensor:
+        return self.tensors[name].detach().cpu()
+
+
+def _device(wanted: str) -> str:
+    return ("cuda" if torch.cuda.is_available() else "cpu") if wanted == "auto" else wanted
+
+
+def _model(recipe: TrainRecipe, device: str) -> tuple[Llama, Tokenizer]:
+    """The model, from its shape and the seed or from a MODEL, and the tokenizer that its ids are of."""
+    if isinstance(recipe.model, str):
+        place = hub.find(recipe.model)
+        model = model_weights.load(open_weights(place), torch.float32, device)
+        path = recipe.tokenizer or place.path
+    else:
+        need(recipe.tokenizer, "a model from the start needs a tokenizer", "tokenizer = PATH", ConfigError)
+        path = recipe.tokenizer
+        with torch.device("meta"):
+            model = Llama(recipe.model)
+        model.to_empty(device=device)
+        initialize(model, recipe.model, recipe.seed)
+    tokenizer = load(path)
+    rows = model.config.vocab_size
+    problem = f"{path}: {tokenizer.size:,} token ids, but the model has {rows:,} rows for them"
+    need(tokenizer.size <= rows, problem, "vocab_size in the recipe's model", ConfigError)
+    return model.requires_grad_(True), tokenizer
+
+
+def _cut(path: Path, step: int) -> None:
+    """Take out of the log what comes after a step: it will be done again."""
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            record = json.loads(line)
+        except ValueError:  # cut short by a kill
+            continue
+        if record["step"] < step or (record["event"] == "judged" and record["step"] == step):
+            kept.append(line)
+    part = path.with_suffix(".part")
+    part.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+    os.replace(part, path)
