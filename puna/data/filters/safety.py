@@ -4,12 +4,15 @@ A word alone is weak evidence (medicine, law and news use them): what counts is 
 The classifier is another stage, which writes probabilities as `q.nsfw` and `q.toxic`; SafetyScores cuts them.
 """
 
+from typing import Literal
+
 import numpy as np
 import pyarrow as pa
 
 from puna.data.filters.listed import OURS, hits, words_of
 from puna.data.filters.lists import with_lists
 from puna.data.stage import Annotation, Gate, Verdict, first_reason
+from puna.errors import DataError, need
 
 
 class SafetyWords(Annotation):
@@ -54,17 +57,30 @@ class SafetyWordsGate(Gate):
 
 
 class SafetyScores(Gate):
-    """Drops documents that a classifier, an earlier stage, finds unsafe; what it did not judge stays."""
+    """Drops documents that a classifier, an earlier stage, finds unsafe; what it did not judge stays.
+
+    `classify` writes the scores, by models that the recipes `toxicity` and `nsfw` train.
+    """
 
     name = "safety.scores"
-    reads = ("q.nsfw", "q.toxic")
     reasons = ("safety.nsfw", "safety.toxic")
 
+    scores: tuple[Literal["nsfw", "toxic"], ...] = ("nsfw", "toxic")  # those that an earlier stage wrote
     most_nsfw: float = 0.4  # Dolma's high threshold for its Jigsaw classifiers
     most_toxic: float = 0.4
 
+    @property
+    def reads(self) -> tuple[str, ...]:  # type: ignore[override]
+        return tuple(f"q.{score}" for score in self.scores)
+
     def __call__(self, table: pa.Table) -> Verdict:
-        nsfw, toxic = (table[column].to_numpy() for column in self.reads)
-        return first_reason(
-            len(table), [(nsfw > self.most_nsfw, 0, nsfw), (toxic > self.most_toxic, 1, toxic)]
-        )
+        rules = []
+        for at, (score, most) in enumerate((("nsfw", self.most_nsfw), ("toxic", self.most_toxic))):
+            if score in self.scores:
+                there = f"q.{score}" in table.column_names
+                need(
+                    there, f"{self.name}: no column q.{score}", f'classify with score = "{score}"', DataError
+                )
+                measured = table[f"q.{score}"].to_numpy()
+                rules.append((measured > most, at, measured))
+        return first_reason(len(table), rules)
