@@ -70,7 +70,7 @@ def layout(path: Path) -> Place:
 
 
 def fingerprint(place: Place) -> str:
-    """SHA-256 of the model's files with their names: of the .gguf, or of all weights and settings of a folder."""
+    """SHA-256 of the model's files and their names: the .gguf, or a folder's weights and settings."""
     ends = (".safetensors", ".pth", ".json", ".jinja", ".model")
     inside = sorted(path for path in place.path.glob("*") if path.name.endswith(ends) and path.is_file())
     whole = hashlib.sha256()

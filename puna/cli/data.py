@@ -59,10 +59,10 @@ def plan(
         size = Size(documents=documents or text // each, text_bytes=text, pieces=pieces or max(1, text >> 30))
     facts = planned(given, size, rates_of)
     if json:
-        return said(facts)
+        return print_json(facts)
     rows = [[s["step"], s["tasks"], _size(s["writes"]), f"{s['memory_mb']:,} MB", f"{s['core_hours']:,.2f}"]
             for s in facts["steps"]]  # fmt: skip
-    table(["step", "tasks", "writes", "memory", "core-hours"], rows)
+    print_table(["step", "tasks", "writes", "memory", "core-hours"], rows)
     print(f"{facts['size']['documents']:,} documents, {_size(facts['size']['text_bytes'])} of text:")
     said = f"{facts['tasks']:,} tasks, {facts['core_hours']:,.2f} core-hours"
     print(f"{said}, {_size(facts['disk_bytes'])} written")
@@ -126,13 +126,13 @@ def report(out: str, /, *, json: bool = False) -> int:
 
     facts = found(out)
     if json:
-        return said(facts)
+        return print_json(facts)
     rows = [[name, s["tasks"], s["rows_in"], s["rows_out"], _size(s["bytes"]), f"{s['cpu_s']:,.1f} s"]
             for name, s in facts["steps"].items()]  # fmt: skip
-    table(["step", "tasks", "in", "out", "text", "CPU"], rows)
+    print_table(["step", "tasks", "in", "out", "text", "CPU"], rows)
     if facts["drops"]:
         print()
-        table(
+        print_table(
             ["dropped for", "documents"], sorted(map(list, facts["drops"].items()), key=lambda row: -row[1])
         )
     return 0
@@ -157,7 +157,7 @@ def explain(out: str, wanted: str, /, *, json: bool = False) -> int:
     need(answers, f"{out}: no document {wanted!r}", "its id, or its address as the source has it", DataError)
     for answer in answers:
         if json:
-            said(answer)
+            print_json(answer)
         else:
             print(
                 clean("\n".join(f"{name:<8} {value}" for name, value in answer.items() if value is not None))
@@ -178,7 +178,7 @@ def diff(first: str, second: str, /) -> int:
     need_data()
     from puna.data.explain import diff as found
 
-    return said(found(first, second))
+    return print_json(found(first, second))
 
 
 def verify(out: str, /) -> int:
@@ -260,12 +260,12 @@ def _shard(text: str) -> tuple[int, int]:
     return int(number), int(count)
 
 
-def said(facts: dict[str, Any]) -> int:
+def print_json(facts: dict[str, Any]) -> int:
     print(formats.dumps(facts, ensure_ascii=False))
     return 0
 
 
-def table(head: list[str], rows: list[list[Any]]) -> None:
+def print_table(head: list[str], rows: list[list[Any]]) -> None:
     """Names to the left, numbers to the right."""
     lines = [head, *([f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in row] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]

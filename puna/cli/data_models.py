@@ -5,7 +5,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from puna.cli.data import need_data, said, table
+from puna.cli.data import need_data, print_json, print_table
 from puna.cli.flags import Count, Loading
 from puna.cli.progress import shown
 from puna.cli.screen import clean
@@ -37,10 +37,13 @@ def benchmarks(given: Path, /, *, out: Path, json: bool = False) -> int:
         runs = read_benchmarks(given).runs()
         facts = {"out": str(out), "sha256": runs.save(out), "benchmarks": runs.counts()}
     if json:
-        return said(facts)
-    rows = [[name, c["items"], c["runs"], c["without_runs"]] for name, c in runs.counts().items()]
-    table(["benchmark", "items", "runs", "items no run stands for"], rows)
-    print(f"{out}: {sum(row[2] for row in rows):,} runs of {' and '.join(map(str, runs.lengths))} words")
+        return print_json(facts)
+    counts = runs.counts()
+    rows = [[name, one["items"], one["runs"], one["without_runs"]] for name, one in counts.items()]
+    print_table(["benchmark", "items", "runs", "items no run stands for"], rows)
+    print(
+        f"{out}: {sum(one['runs'] for one in counts.values()):,} runs of {' and '.join(map(str, runs.lengths))} words"
+    )
     return 0
 
 
@@ -80,7 +83,7 @@ def classifier(
         else:
             facts = {"model": str(measure), "held_out": measure_classifier(given, root, measure)}
     if json:
-        return said(facts)
+        return print_json(facts)
     for name in facts.get("left_out", ()):
         print(clean(f"left out: {name}, which is not there"))
     for part in ("dev", "held_out"):
@@ -94,12 +97,13 @@ def _measures(part: str, found: dict[str, Any]) -> None:
     """How often it is right, for each label and for each source, with 95% intervals."""
     labels = list(found["labels"])
     print(f"{part}: {found['rows']:,} texts, right in {_share(found['accuracy'])}")
-    rows = [[name, *(_share(one[kind]) for kind in ("precision", "recall", "auc")), *counts]
+    kinds = ("precision", "recall", "auc")
+    rows = [[name, *(_share(one[kind]) for kind in kinds), *counts]
             for (name, one), counts in zip(found["labels"].items(), found["confusion"], strict=True)]  # fmt: skip
-    table(["is", "precision", "recall", "AUC", *(f"said {name}" for name in labels)], rows)
+    print_table(["is", *kinds, *(f"said {name}" for name in labels)], rows)
     print()
     groups = [[name, one["rows"], _share(one["accuracy"])] for name, one in found["groups"].items()]
-    table(["source", "texts", "right"], groups)
+    print_table(["source", "texts", "right"], groups)
     print()
 
 
@@ -158,8 +162,8 @@ def label(
         chosen = some(documents_of(texts, source), most)
         counts = label_all(chosen, how, asker(session), out, made_by, of, with_text)
     if json:
-        return said({"out": str(out), **made_by, "labels": dict(sorted(counts.items()))})
-    table(["label", "texts"], [[name, counts[name]] for name in _ordered(counts, how)])
+        return print_json({"out": str(out), **made_by, "labels": dict(sorted(counts.items()))})
+    print_table(["label", "texts"], [[name, counts[name]] for name in _ordered(counts, how)])
     print(clean(f"{out}: {counts.total():,} labels, {counts[NOTHING]:,} answers {NOTHING}"))
     return 0
 

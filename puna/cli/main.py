@@ -19,8 +19,8 @@ from puna import __version__
 from puna.cli.screen import clean
 from puna.errors import PunaError
 
-# name: (what it does, examples). puna.cli.<name>:<name> does it; of two words, puna.cli.<first>:<second>. A third
-# entry names the file, where a room's verbs fill more than one.
+# name: (what it does, examples). puna.cli.<name>:<name> does it; of two words, puna.cli.<first>:<second>. A
+# third entry names the file, where a room's verbs fill more than one.
 VERBS: dict[str, tuple[str, ...]] = {
     "chat": (
         "Talk to a model, or ask it one thing.",

@@ -1,4 +1,4 @@
-"""Which benchmarks lie where: from a TOML file that names them, or from a folder where they are known by name."""
+"""Which benchmarks lie where: a TOML file names them, or a folder holds them under their known names."""
 
 import os
 import tomllib

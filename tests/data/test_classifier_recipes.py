@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from puna.data.classify.build import RECIPES, ClassifierRecipe, build_classifier, read_recipe
+from puna.data.classify.build import ClassifierRecipe, build_classifier, read_recipe
 from puna.data.classify.corpora import Corpus, read_corpus, spoilt
 from puna.data.classify.ngrams import load_ngrams
 from puna.data.classify.scores import SHIPPED, Classify, model_path

@@ -1,4 +1,4 @@
-"""Labels on disk, one JSON object a line: what is done is not asked again, and a line cut short is cut off."""
+"""Labels on disk, one JSON object a line: what is there is not asked again, and half a line is cut off."""
 
 import heapq
 import json

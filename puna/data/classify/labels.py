@@ -74,7 +74,7 @@ class LabelPrompt(Settings):
         return [*said, Message(role="user", content=before + self.seen(text) + after)]
 
     def label(self, written: str) -> str | None:
-        """The allowed answer that the whole of it is, or its first or last line, or what follows a colon there.
+        """The allowed answer that all of it is, or its first or last line, or what follows a colon there.
 
         "It is not toxic" is therefore no answer, which is better than the wrong one.
         """

@@ -29,8 +29,8 @@ class Classify(Annotation):
     """Adds the probabilities that an n-gram classifier gives a text.
 
     With `label`, one column `q.<score>`: the probability of that label. Without: `q.<score>`, the likeliest
-    label, and `q.<score>.<label>` for each. With `column`, also that column: the likeliest label where it leads,
-    else null, for the `where` of later stages.
+    label, and `q.<score>.<label>` for each. With `column`, also that column: the likeliest label where it
+    leads, else null, for the `where` of later stages.
     """
 
     name = "classify"
