@@ -41,9 +41,8 @@ def benchmarks(given: Path, /, *, out: Path, json: bool = False) -> int:
     counts = runs.counts()
     rows = [[name, one["items"], one["runs"], one["without_runs"]] for name, one in counts.items()]
     print_table(["benchmark", "items", "runs", "items no run stands for"], rows)
-    print(
-        f"{out}: {sum(one['runs'] for one in counts.values()):,} runs of {' and '.join(map(str, runs.lengths))} words"
-    )
+    lengths = " and ".join(map(str, runs.lengths))
+    print(clean(f"{out}: {sum(map(len, runs.hashes)):,} runs of {lengths} words"))
     return 0
 
 
@@ -98,8 +97,8 @@ def _measures(part: str, found: dict[str, Any]) -> None:
     labels = list(found["labels"])
     print(f"{part}: {found['rows']:,} texts, right in {_share(found['accuracy'])}")
     kinds = ("precision", "recall", "auc")
-    rows = [[name, *(_share(one[kind]) for kind in kinds), *counts]
-            for (name, one), counts in zip(found["labels"].items(), found["confusion"], strict=True)]  # fmt: skip
+    figures = zip(found["labels"].items(), found["confusion"], strict=True)
+    rows = [[name, *(_share(one[kind]) for kind in kinds), *counts] for (name, one), counts in figures]
     print_table(["is", *kinds, *(f"said {name}" for name in labels)], rows)
     print()
     groups = [[name, one["rows"], _share(one["accuracy"])] for name, one in found["groups"].items()]

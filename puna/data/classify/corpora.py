@@ -1,4 +1,4 @@
-"""Labelled texts: files whose kind follows from where they lie, texts spoilt on purpose, rows that were judged.
+"""Labelled texts: files whose kind is known by their place, texts spoilt on purpose, rows that were judged.
 
 A classifier's recipe names such corpora. What is read depends on the files alone, and every choice among
 pieces is a hash, so whoever has the same files learns the same classifier.

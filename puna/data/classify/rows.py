@@ -37,9 +37,8 @@ class RowLabels(Settings):
 
     @model_validator(mode="after")
     def one_way_is_given(self) -> "RowLabels":
-        numbers = bool(self.any_of and self.yes and self.no)
-        need(bool(self.column) != bool(self.any_of) and numbers == bool(self.any_of),
-             "rows: give column, or any_of with yes and no", error=ConfigError)  # fmt: skip
+        given = [bool(one) for one in (not self.column, self.any_of, self.yes, self.no)]
+        need(all(given) or not any(given), "rows: give column, or any_of with yes and no", error=ConfigError)
         need(self.unsure <= self.least, "rows: unsure is above least", error=ConfigError)
         return self
 
