@@ -5,8 +5,8 @@
     answers = ["safe", "unsafe"]
 
 `how = "score"` compares how probable the model holds each allowed answer, so that even a small model gives a
-valid label, with its probability. `how = "write"` lets it write and reads its words, which may be none of the
-allowed. Asking is done by whoever has a model: this room hands over messages and takes what was said.
+valid label with its probability; valid is not right. `how = "write"` reads what it writes, which may be none
+of the allowed. Asking is done by whoever has a model: this room hands over messages and takes what was said.
 """
 
 import hashlib
