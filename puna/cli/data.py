@@ -46,7 +46,7 @@ def plan(
     json
         One JSON object instead of a table.
     """
-    _need_data()
+    need_data()
     from puna.data.estimate import Size, rates
     from puna.data.estimate import plan as planned
 
@@ -59,10 +59,10 @@ def plan(
         size = Size(documents=documents or text // each, text_bytes=text, pieces=pieces or max(1, text >> 30))
     facts = planned(given, size, rates_of)
     if json:
-        return _said(facts)
+        return print_json(facts)
     rows = [[s["step"], s["tasks"], _size(s["writes"]), f"{s['memory_mb']:,} MB", f"{s['core_hours']:,.2f}"]
             for s in facts["steps"]]  # fmt: skip
-    _table(["step", "tasks", "writes", "memory", "core-hours"], rows)
+    print_table(["step", "tasks", "writes", "memory", "core-hours"], rows)
     print(f"{facts['size']['documents']:,} documents, {_size(facts['size']['text_bytes'])} of text:")
     said = f"{facts['tasks']:,} tasks, {facts['core_hours']:,.2f} core-hours"
     print(f"{said}, {_size(facts['disk_bytes'])} written")
@@ -101,7 +101,7 @@ def run(
     step
         Only this step.
     """
-    _need_data()
+    need_data()
     from puna.data.pipeline import run as carry_out
 
     given = _recipe(recipe, overrides)
@@ -121,18 +121,18 @@ def report(out: str, /, *, json: bool = False) -> int:
     json
         One JSON object instead of a table.
     """
-    _need_data()
+    need_data()
     from puna.data.explain import report as found
 
     facts = found(out)
     if json:
-        return _said(facts)
+        return print_json(facts)
     rows = [[name, s["tasks"], s["rows_in"], s["rows_out"], _size(s["bytes"]), f"{s['cpu_s']:,.1f} s"]
             for name, s in facts["steps"].items()]  # fmt: skip
-    _table(["step", "tasks", "in", "out", "text", "CPU"], rows)
+    print_table(["step", "tasks", "in", "out", "text", "CPU"], rows)
     if facts["drops"]:
         print()
-        _table(
+        print_table(
             ["dropped for", "documents"], sorted(map(list, facts["drops"].items()), key=lambda row: -row[1])
         )
     return 0
@@ -150,14 +150,14 @@ def explain(out: str, wanted: str, /, *, json: bool = False) -> int:
     json
         One JSON object for each document of that name.
     """
-    _need_data()
+    need_data()
     from puna.data.explain import explain as found
 
     answers = found(out, wanted)
     need(answers, f"{out}: no document {wanted!r}", "its id, or its address as the source has it", DataError)
     for answer in answers:
         if json:
-            _said(answer)
+            print_json(answer)
         else:
             print(
                 clean("\n".join(f"{name:<8} {value}" for name, value in answer.items() if value is not None))
@@ -175,10 +175,10 @@ def diff(first: str, second: str, /) -> int:
     second
         The folder of another.
     """
-    _need_data()
+    need_data()
     from puna.data.explain import diff as found
 
-    return _said(found(first, second))
+    return print_json(found(first, second))
 
 
 def verify(out: str, /) -> int:
@@ -189,7 +189,7 @@ def verify(out: str, /) -> int:
     out
         The folder of the run.
     """
-    _need_data()
+    need_data()
     from puna.data.pipeline import verify as problems_of
 
     problems = problems_of(out)
@@ -218,7 +218,7 @@ def launch(
     image
         For Kubernetes: the container image that has Puna.
     """
-    _need_data()
+    need_data()
     from puna.data.runners import launch_text
     from puna.data.steps import steps_of
 
@@ -234,7 +234,7 @@ def _recipe(path: Path, overrides: tuple[str, ...]) -> "Recipe":
     return read_recipe(path, SOURCES, STAGES, overrides)
 
 
-def _need_data() -> None:
+def need_data() -> None:
     try:
         import fastwarc  # noqa: F401
         import pyarrow  # noqa: F401
@@ -260,12 +260,12 @@ def _shard(text: str) -> tuple[int, int]:
     return int(number), int(count)
 
 
-def _said(facts: dict[str, Any]) -> int:
+def print_json(facts: dict[str, Any]) -> int:
     print(formats.dumps(facts, ensure_ascii=False))
     return 0
 
 
-def _table(head: list[str], rows: list[list[Any]]) -> None:
+def print_table(head: list[str], rows: list[list[Any]]) -> None:
     """Names to the left, numbers to the right."""
     lines = [head, *([f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in row] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]

@@ -62,6 +62,20 @@ class BenchmarkRuns:
             sieve[hashes >> np.uint64(64 - _SIEVE_BITS)] = True
         return sieves
 
+    def counts(self) -> dict[str, dict[str, int]]:
+        """Of each benchmark: its items, its runs, and the items that no run stands for."""
+        runs = sum(
+            (np.bincount(one, minlength=len(self.names)) for one in self.owners), np.zeros(1, np.int64)
+        )
+        return {
+            name: {
+                "items": self.facts["items"][name],
+                "runs": int(runs[at]),
+                "without_runs": self.facts["without_runs"][name],
+            }
+            for at, name in enumerate(self.names)
+        }
+
     def save(self, path: str | Path) -> str:
         """Write them; the answer is the file's SHA-256."""
         facts = {**self.facts, "names": self.names, "lengths": self.lengths, "kind": KIND, "version": VERSION}
