@@ -37,7 +37,7 @@ class Classify(Annotation):
     model: str  # a file that `NgramModel.save` wrote, or the name of one that comes with the package
     score: str = Field(pattern=f"^{NAME}$")
     label: str = ""
-    column: str = Field("", pattern=f"^({_NAME})?$")  # such as kind
+    column: str = Field("", pattern=f"^({NAME})?$")  # such as kind
     margin: float = Field(0.0, ge=0, le=1)  # by which the likeliest label must lead to stand in `column`
 
     @property
