@@ -1,0 +1,248 @@
+"""What a person looks at to believe a report: texts that stayed, texts that went, copies side by side.
+
+All of it is bounded whatever the size of the run: a few dozen files of each step, chosen by the hash of their
+names, of them only the columns that are needed, of texts a few row groups. The choice follows from the run's
+own files, so a report is the same every time.
+"""
+
+import hashlib
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from puna.data.outline import Line, outline, read_run
+from puna.data.parquet import text_bytes
+from puna.data.pipeline import receipts_of
+from puna.data.receipts import Output, Receipt
+from puna.data.store import Store
+from puna.data.thresholds import column
+
+FILES = 48  # of a step that are looked into
+GROUPS = 6  # row groups of kept documents whose texts are read
+GROUP_BYTES = 64 << 20  # of text in a row group; a larger one is not read
+OF_REASON = 3  # dropped texts shown
+TRIES = 3  # more files that are looked into for a rare reason
+KEPT = 9  # kept texts shown
+PAIRS = 5  # of copies, of each stage that removes them
+CHARACTERS = 1500  # of a text that are handed on
+ABOUT = ["id", "source", "url", "stage", "reason", "value", "sibling"]
+
+
+def samples(out: str | Path | Store) -> dict[str, Any]:
+    """{"kept", "dropped" by reason, "pairs", "values" by reason, "lengths", "clusters"}."""
+    store = Store.at(out)
+    receipts = receipts_of(store)
+    lines = [line for line in outline(read_run(store)) if line.steps and line.map and receipts[line.map]]
+    kept_files = chosen([o for r in receipts[lines[-1].map] for o in r.kept() if o.rows], FILES) if lines else []
+    dropped: dict[str, Any] = {"shown": defaultdict(list), "values": defaultdict(list), "sizes": defaultdict(list)}
+    for line in lines:
+        _dropped(store, receipts[line.map], dropped)
+    kept, sizes = _kept(store, kept_files)
+    told = Counter[str]()
+    for line in lines:
+        for receipt in receipts[line.map]:
+            told.update(receipt.drops)
+    return {
+        "kept": kept,
+        "dropped": dict(sorted(dropped["shown"].items())),
+        "pairs": {line.stage: found for line in lines if (found := _pairs(store, line, receipts[line.map]))},
+        "values": _values(store, kept_files, dropped["values"]),
+        "lengths": {"kept": sizes, "dropped": _weighted(dropped["sizes"], told)},
+        "clusters": _clusters(store, kept_files, lines),
+    }
+
+
+def chosen(outputs: Iterable[Output], most: int) -> list[Output]:
+    """Some of the files, always the same ones: a file of twice the rows is twice as likely to be among them."""
+
+    def place(one: Output) -> float:
+        head = int.from_bytes(hashlib.sha256(one.name.encode()).digest()[:7], "big")
+        return -math.log((head + 1) / 2**56) / max(one.rows, 1)
+
+    return sorted(outputs, key=place)[:most]
+
+
+def _dropped(store: Store, receipts: Sequence[Receipt], found: dict[str, Any]) -> None:
+    """Adds to `found` what the sidecars of one step show, rare reasons first looked for where they are."""
+    outputs = {r.task: [o for o in r.outputs if "/dropped/" in o.name and o.rows] for r in receipts}
+    todo = chosen([one for files in outputs.values() for one in files], FILES)
+    where = defaultdict(list)
+    for receipt in receipts:
+        for reason in receipt.drops:
+            where[reason] += outputs[receipt.task]
+    for files in where.values():
+        todo += chosen(files, TRIES)
+    for name in dict.fromkeys(one.name for one in todo):
+        _sidecar(store, name, found)
+
+
+def _sidecar(store: Store, name: str, found: dict[str, Any]) -> None:
+    with store.open(name) as source:
+        file = pq.ParquetFile(source)
+        for group in range(min(file.num_row_groups, GROUPS)):
+            table = file.read_row_group(group, ["reason", "value"])
+            reasons = pc.unique(table["reason"]).to_pylist()
+            for reason in reasons:
+                values = table.filter(pc.equal(table["reason"], reason))["value"].drop_null().to_numpy()
+                found["values"][reason].append(values)
+            if text_size(file, group) > GROUP_BYTES or all(_has_enough(found["shown"][r]) for r in reasons):
+                continue
+            table = file.read_row_group(group, [*ABOUT, "text"])
+            with_text = table.filter(pc.is_valid(table["text"]))
+            for reason, size in zip(with_text["reason"].to_pylist(), text_bytes(with_text).tolist(), strict=True):
+                found["sizes"][reason].append(size)
+            _show(table, found["shown"])
+
+
+def _has_enough(rows: list[dict[str, Any]]) -> bool:
+    return sum(row["text"] is not None for row in rows) >= OF_REASON
+
+
+def _show(table: pa.Table, shown: dict[str, list]) -> None:
+    """A few documents of each reason, with their texts where the run kept any."""
+    order = pa.array(np.argsort(pc.is_null(table["text"]).to_numpy(), kind="stable"))
+    table = table.take(order)
+    for reason in pc.unique(table["reason"]).to_pylist():
+        held = shown[reason]
+        some = table.filter(pc.equal(table["reason"], reason)).slice(0, OF_REASON)
+        held += readable(some)
+        held.sort(key=lambda row: (row["text"] is None, row["id"]))
+        del held[OF_REASON:]
+
+
+def readable(table: pa.Table) -> list[dict[str, Any]]:
+    """Rows as plain values: ids in hex, only the beginning of a text."""
+    if "text" in table.column_names:
+        at = table.column_names.index("text")
+        cut = pc.utf8_slice_codeunits(table["text"], 0, CHARACTERS)
+        table = table.append_column("characters", pc.utf8_length(table["text"])).set_column(at, "text", cut)
+    rows = table.to_pylist()
+    return [{k: v.hex() if isinstance(v, bytes) else v for k, v in row.items()} for row in rows]
+
+
+def text_size(file: pq.ParquetFile, group: int) -> int:
+    """Bytes that the texts of a row group take when they are read."""
+    facts = file.metadata.row_group(group)
+    names = [facts.column(i).path_in_schema for i in range(facts.num_columns)]
+    return int(facts.column(names.index("text")).total_uncompressed_size)
+
+
+def _kept(store: Store, outputs: Sequence[Output]) -> tuple[list[dict[str, Any]], list[int]]:
+    """Kept documents by the hash of their ids, sources in turn, and the lengths of all that were looked at."""
+    rows: list[dict[str, Any]] = []
+    sizes: list[int] = []
+    for output in outputs[:GROUPS]:
+        with store.open(output.name) as source:
+            file = pq.ParquetFile(source)
+            group = int(hashlib.sha256(output.sha256.encode()).hexdigest(), 16) % max(file.num_row_groups, 1)
+            if not file.num_row_groups or text_size(file, group) > GROUP_BYTES:
+                continue
+            names = [n for n in ("id", "source", "url", "lang", "text") if n in file.schema_arrow.names]
+            table = file.read_row_group(group, names)
+        sizes += text_bytes(table).tolist()
+        rows += readable(table.sort_by("id").slice(0, KEPT))
+    turns: Counter[str] = Counter()
+    for row in sorted(rows, key=lambda row: row["id"]):
+        row["turn"] = turns[row["source"]]
+        turns[row["source"]] += 1
+    rows.sort(key=lambda row: (row["turn"], row["source"]))
+    return [{k: v for k, v in row.items() if k != "turn"} for row in rows[:KEPT]], sizes
+
+
+def _weighted(sizes: dict[str, list[int]], drops: Counter[str]) -> list[tuple[int, float]]:
+    """(bytes, how many documents it stands for) of dropped texts: of each reason only a sample is there."""
+    return [(size, drops[reason] / len(some)) for reason, some in sorted(sizes.items()) for size in some]
+
+
+def _values(store: Store, kept: Sequence[Output], dropped: dict[str, list]) -> dict[str, Any]:
+    """For each reason the values measured of dropped documents, and of kept ones where they carry them."""
+    columns: dict[str, str] = {}
+    found: dict[str, list[np.ndarray]] = defaultdict(list)
+    for output in kept:
+        with store.open(output.name) as source:
+            file = pq.ParquetFile(source)
+            names = file.schema_arrow.names
+            columns = columns or {reason: at for reason in dropped if (at := column(reason, names))}
+            table = file.read([*set(columns.values())]) if columns else pa.table({})
+        for name in table.column_names:
+            found[name].append(table[name].drop_null().to_numpy().astype(np.float64))
+    return {
+        reason: {"dropped": np.concatenate(parts).astype(np.float64),
+                 "kept": np.concatenate(found[columns[reason]]) if reason in columns else None}
+        for reason, parts in sorted(dropped.items())
+    }  # fmt: skip
+
+
+def _clusters(store: Store, kept: Sequence[Output], lines: Sequence[Line]) -> dict[str, dict[int, int]]:
+    """For each stage that removes copies: how many kept documents stand for how many each."""
+    found: dict[str, Counter[int]] = defaultdict(Counter)
+    for output in kept:
+        with store.open(output.name) as source:
+            file = pq.ParquetFile(source)
+            notes = {f"n.{line.stage}": line.stage for line in lines[1:]}
+            table = file.read([name for name in notes if name in file.schema_arrow.names])
+        for name in table.column_names:
+            found[notes[name]].update(table[name].drop_null().cast(pa.int64(), safe=False).to_pylist())
+    return {stage: dict(sorted(counts.items())) for stage, counts in sorted(found.items()) if counts}
+
+
+def _pairs(store: Store, line: Line, receipts: Sequence[Receipt]) -> list[dict[str, Any]]:
+    """Dropped documents beside the ones kept for them, from the least alike to the most; found among FILES."""
+    some = [r for r in receipts if any("/dropped/" in o.name and o.rows for o in r.outputs)]
+    some = sorted(some, key=lambda r: hashlib.sha256(r.task.encode()).digest())[:FILES]
+    gone = [_copies(store, o.name, number) for number, r in enumerate(some) for o in r.outputs if "/dropped/" in o.name]
+    if not gone or not len(copies := pa.concat_tables(gone)):
+        return []
+    kept = [o.name for r in some for o in r.kept()]
+    kept += [o.name for o in chosen([o for r in receipts for o in r.kept() if o.rows], FILES)]
+    kept = list(dict.fromkeys(kept))
+    ids = [_column(store, name, "id") for name in kept]
+    at = pc.index_in(copies["sibling"], value_set=pa.concat_arrays(ids))
+    files = np.repeat(np.arange(len(kept)), [len(one) for one in ids])
+    copies = copies.append_column("at", at).filter(pc.is_valid(at)).sort_by([("value", "ascending"), ("id", "ascending")])
+    found = []
+    for row in copies.take(pa.array(_spread(len(copies), PAIRS))).to_pylist():
+        before = [name for name in some[row["task"]].inputs if "/kept/" in name]
+        texts = [find(store, name, row["id"]) for name in before]
+        found.append(
+            {"gone": next(filter(None, texts), None) or readable(pa.Table.from_pylist([row]))[0],
+             "kept": find(store, kept[files[row["at"]]], row["sibling"]),
+             "reason": row["reason"], "value": row["value"]}
+        )  # fmt: skip
+    return found
+
+
+def _spread(count: int, most: int) -> list[int]:
+    """Places from the first to the last, evenly."""
+    return sorted({round(place) for place in np.linspace(0, count - 1, min(count, most))}) if count else []
+
+
+def _copies(store: Store, name: str, task: int) -> pa.Table:
+    with store.open(name) as source:
+        table = pq.ParquetFile(source).read(["id", "source", "url", "reason", "value", "sibling"])
+    table = table.filter(pc.is_valid(table["sibling"]))
+    return table.append_column("task", pa.array(np.full(len(table), task), pa.int64()))
+
+
+def _column(store: Store, name: str, wanted: str) -> pa.Array:
+    with store.open(name) as source:
+        return pq.ParquetFile(source).read([wanted])[wanted].combine_chunks()
+
+
+def find(store: Store, name: str, id: bytes) -> dict[str, Any] | None:
+    """A document of a file, with the beginning of its text; only its row group is read."""
+    with store.open(name) as source:
+        file = pq.ParquetFile(source)
+        for group in range(file.num_row_groups):
+            hit = pc.equal(file.read_row_group(group, ["id"])["id"], pa.scalar(id, pa.binary(16)))
+            if pc.any(hit).as_py():
+                wanted = ["id", "source", "url"] + ["text"] * (text_size(file, group) <= GROUP_BYTES)
+                return readable(file.read_row_group(group, wanted).filter(hit))[0]
+    return None

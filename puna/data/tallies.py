@@ -1,0 +1,101 @@
+"""What went where, summed over a whole run: tallies are small tables of counts that each task leaves.
+
+They are read one after the other and never held together. Columns that may hold anything (languages,
+domains, licences) are cut to their most frequent values, the rest is summed as OTHERS, so what comes out is
+small however large the run was.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from puna.data.parquet import read_table
+from puna.data.receipts import Receipt
+from puna.data.store import Store
+from puna.errors import DataError, need
+
+OTHERS = "(others)"
+COUNTS = ("documents", "bytes", "tokens")
+MOST = {"lang": 200, "domain": 50, "licence": 60, "optout": 30}  # values that are told apart
+FUNNEL = ("stage", "reason", "lang", "domain")
+SIDES = ("source", "licence", "optout")  # told by stage and reason, but not crossed with the others
+HELD = 1 << 20  # rows that a sum holds before it is grouped again, and values that stay in the race
+
+
+class Sums:
+    """Rows of equal keys added up, as they come."""
+
+    def __init__(self, keys: Sequence[str], counts: Sequence[str] = COUNTS, most: int | None = None):
+        self.keys, self.counts, self.most = list(keys), list(counts), most
+        self.held: list[pa.Table] = []
+        self.rows = 0
+
+    def add(self, table: pa.Table) -> None:
+        table = self._grouped(table)
+        self.held.append(table)
+        self.rows += len(table)
+        if self.rows > HELD:
+            self.held = [self.table()]
+            self.rows = len(self.held[0])
+
+    def table(self) -> pa.Table:
+        """Sorted by the keys; of a race only the leaders, the most frequent first."""
+        schema = [(key, pa.string()) for key in self.keys] + [(name, pa.int64()) for name in self.counts]
+        found = self._grouped(pa.concat_tables([pa.schema(schema).empty_table(), *self.held]))
+        if self.most is None:
+            return found.sort_by([(key, "ascending") for key in self.keys])
+        order = [(self.counts[0], "descending"), *((key, "ascending") for key in self.keys)]
+        return found.sort_by(order).slice(0, self.most)
+
+    def _grouped(self, table: pa.Table) -> pa.Table:
+        sums = [(name, "sum") for name in self.counts]
+        found = table.group_by(self.keys, use_threads=False).aggregate(sums)
+        found = found.select([*self.keys, *(f"{name}_sum" for name in self.counts)])
+        return found.rename_columns([*self.keys, *self.counts])
+
+
+def tally_names(receipts: Iterable[Receipt]) -> list[str]:
+    return [output.name for receipt in receipts for output in receipt.outputs if "/tally/" in output.name]
+
+
+def most_frequent(store: Store, names: Sequence[str], domains: int) -> dict[str, pa.Array]:
+    """For each open column the values that are told apart, by documents: counted over these tallies."""
+    most = MOST | {"domain": domains}
+    races = {name: Sums([name], ["documents"], HELD // 2) for name in most}
+    for name in names:
+        table = read_table(store, name, [*most, "documents"])
+        for race in races.values():
+            race.add(table)
+    return {key: races[key].table()[key].combine_chunks().slice(0, many) for key, many in most.items()}
+
+
+def counted(
+    store: Store, step: str, receipts: Sequence[Receipt], told: dict[str, pa.Array]
+) -> dict[str, list[dict[str, Any]]]:
+    """The counts of one step: "funnel" by stage, reason, language, domain, and by each of SIDES."""
+    names = tally_names(receipts)
+    fix = "the run is of an older Puna: run the recipe again, into another folder"
+    need(names or not receipts, f"{store.base}: step {step} holds no tallies", fix, DataError)
+    sums = {"funnel": Sums(FUNNEL)} | {side: Sums(("stage", "reason", side)) for side in SIDES}
+    for name in names:
+        table = read_table(store, name)
+        for column, values in told.items():
+            at = table.column_names.index(column)
+            known = pc.is_in(table[column], value_set=values)
+            table = table.set_column(at, column, pc.if_else(known, table[column], pa.scalar(OTHERS)))
+        for one in sums.values():
+            one.add(table)
+    return {key: one.table().to_pylist() for key, one in sums.items()}
+
+
+def total(
+    rows: Iterable[dict[str, Any]], wanted: Callable[[dict[str, Any]], bool] = lambda row: True
+) -> dict[str, int]:
+    """{"documents", "bytes", "tokens"} of the rows that are wanted."""
+    found = dict.fromkeys(COUNTS, 0)
+    for row in filter(wanted, rows):
+        for name in COUNTS:
+            found[name] += row[name]
+    return found
