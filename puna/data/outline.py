@@ -6,6 +6,7 @@ documents meet has a step for every half of a round, then a map of its own; an e
 
 import json
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import takewhile
 from typing import Any
 
@@ -39,7 +40,7 @@ def outline(run: dict[str, Any]) -> list[Line]:
     lines = [Line("", steps[0], [steps.pop(0)])]
     for settings in run["stages"]:
         name = settings["name"]
-        own = list(takewhile(lambda step: f"{_bare(step)}.".startswith(f"{name}."), steps))
+        own = list(takewhile(partial(_is_of, name), steps))
         if own:
             bare = [_bare(step) for step in own]
             own = own[: bare.index(name) + 1] if name in bare else own
@@ -54,6 +55,10 @@ def outline(run: dict[str, Any]) -> list[Line]:
         else:
             lines.append(Line(name, at, [], [settings]))
     return lines
+
+
+def _is_of(stage: str, step: str) -> bool:
+    return f"{_bare(step)}.".startswith(f"{stage}.")
 
 
 def _bare(step: str) -> str:

@@ -25,7 +25,7 @@ Rows = list[dict[str, Any]]
 
 
 def report(out: str | Path | Store, domains: int = DOMAINS) -> dict[str, Any]:
-    """All that a run's own files say of it, as plain values. Counts of tokens are None where none were counted.
+    """All that a run's own files say of it, as plain values; tokens are None where none were counted.
 
     "stages" one row a stage, in order; "reasons"; "funnel": documents, bytes and tokens by stage, reason
     ("" kept), language and domain; "by_source", "by_lang", ...: read, kept and where they were dropped;
@@ -147,7 +147,8 @@ def _reasons(stages: Rows, funnel: Rows) -> Rows:
                 at[name] += row[name]
     settings = {(s["step"], s["stage"]): s["settings"] for s in stages}
     rows = [
-        {"reason": reason, "stage": stage, "step": step, **counts, "share": counts["documents"] / max(read, 1),
+        {"reason": reason, "stage": stage, "step": step, **counts,
+         "share": counts["documents"] / max(read, 1),
          "threshold": threshold(reason, settings.get((step, stage), []))}
         for (step, stage, reason), counts in found.items()
     ]  # fmt: skip
@@ -158,8 +159,9 @@ def _values(lines: list[Line], maps: list[str], counts: dict[str, Any], name: st
     """Each value of a column: documents and bytes read and kept, and how many each stage dropped."""
     found: dict[str, dict[str, Any]] = {}
     for row in _funnel(lines, maps, counts, name if name in SIDES else "funnel", (name,)):
-        empty = {"read": 0, "read_bytes": 0, "kept": 0, "kept_bytes": 0, "kept_tokens": None, "dropped": Counter()}
-        at = found.setdefault(row[name], empty)
+        at = found.setdefault(row[name], dict.fromkeys(("read", "read_bytes", "kept", "kept_bytes"), 0))
+        at.setdefault("kept_tokens", None)
+        at.setdefault("dropped", Counter())
         at["read"] += row["documents"]
         at["read_bytes"] += row["bytes"]
         if row["reason"]:

@@ -40,8 +40,14 @@ def samples(out: str | Path | Store) -> dict[str, Any]:
     store = Store.at(out)
     receipts = receipts_of(store)
     lines = [line for line in outline(read_run(store)) if line.steps and line.map and receipts[line.map]]
-    kept_files = chosen([o for r in receipts[lines[-1].map] for o in r.kept() if o.rows], FILES) if lines else []
-    dropped: dict[str, Any] = {"shown": defaultdict(list), "values": defaultdict(list), "sizes": defaultdict(list)}
+    kept_files = (
+        chosen([o for r in receipts[lines[-1].map] for o in r.kept() if o.rows], FILES) if lines else []
+    )
+    dropped: dict[str, Any] = {
+        "shown": defaultdict(list),
+        "values": defaultdict(list),
+        "sizes": defaultdict(list),
+    }
     for line in lines:
         _dropped(store, receipts[line.map], dropped)
     kept, sizes = _kept(store, kept_files)
@@ -60,7 +66,7 @@ def samples(out: str | Path | Store) -> dict[str, Any]:
 
 
 def chosen(outputs: Iterable[Output], most: int) -> list[Output]:
-    """Some of the files, always the same ones: a file of twice the rows is twice as likely to be among them."""
+    """Some of the files, always the same ones: a file of twice the rows is twice as likely."""
 
     def place(one: Output) -> float:
         head = int.from_bytes(hashlib.sha256(one.name.encode()).digest()[:7], "big")
@@ -73,7 +79,7 @@ def _dropped(store: Store, receipts: Sequence[Receipt], found: dict[str, Any]) -
     """Adds to `found` what the sidecars of one step show, rare reasons first looked for where they are."""
     outputs = {r.task: [o for o in r.outputs if "/dropped/" in o.name and o.rows] for r in receipts}
     todo = chosen([one for files in outputs.values() for one in files], FILES)
-    where = defaultdict(list)
+    where: dict[str, list[Output]] = defaultdict(list)
     for receipt in receipts:
         for reason in receipt.drops:
             where[reason] += outputs[receipt.task]
@@ -92,11 +98,17 @@ def _sidecar(store: Store, name: str, found: dict[str, Any]) -> None:
             for reason in reasons:
                 values = table.filter(pc.equal(table["reason"], reason))["value"].drop_null().to_numpy()
                 found["values"][reason].append(values)
-            if text_size(file, group) > GROUP_BYTES or all(_has_enough(found["shown"][r]) for r in reasons):
+            if all(_has_enough(found["shown"][r]) for r in reasons):
                 continue
-            table = file.read_row_group(group, [*ABOUT, "text"])
+            table = file.read_row_group(
+                group, [*ABOUT, "text"] if text_size(file, group) <= GROUP_BYTES else ABOUT
+            )
+            if "text" not in table.column_names:
+                table = table.append_column("text", pa.nulls(len(table), pa.large_string()))
             with_text = table.filter(pc.is_valid(table["text"]))
-            for reason, size in zip(with_text["reason"].to_pylist(), text_bytes(with_text).tolist(), strict=True):
+            for reason, size in zip(
+                with_text["reason"].to_pylist(), text_bytes(with_text).tolist(), strict=True
+            ):
                 found["sizes"][reason].append(size)
             _show(table, found["shown"])
 
@@ -135,7 +147,7 @@ def text_size(file: pq.ParquetFile, group: int) -> int:
 
 
 def _kept(store: Store, outputs: Sequence[Output]) -> tuple[list[dict[str, Any]], list[int]]:
-    """Kept documents by the hash of their ids, sources in turn, and the lengths of all that were looked at."""
+    """Kept documents by the hash of their ids, sources in turn; the lengths of all that were read."""
     rows: list[dict[str, Any]] = []
     sizes: list[int] = []
     for output in outputs[:GROUPS]:
@@ -194,10 +206,15 @@ def _clusters(store: Store, kept: Sequence[Output], lines: Sequence[Line]) -> di
 
 
 def _pairs(store: Store, line: Line, receipts: Sequence[Receipt]) -> list[dict[str, Any]]:
-    """Dropped documents beside the ones kept for them, from the least alike to the most; found among FILES."""
+    """Dropped documents beside the ones kept for them, the least alike first; found among FILES."""
     some = [r for r in receipts if any("/dropped/" in o.name and o.rows for o in r.outputs)]
     some = sorted(some, key=lambda r: hashlib.sha256(r.task.encode()).digest())[:FILES]
-    gone = [_copies(store, o.name, number) for number, r in enumerate(some) for o in r.outputs if "/dropped/" in o.name]
+    gone = [
+        _copies(store, o.name, number)
+        for number, r in enumerate(some)
+        for o in r.outputs
+        if "/dropped/" in o.name
+    ]
     if not gone or not len(copies := pa.concat_tables(gone)):
         return []
     kept = [o.name for r in some for o in r.kept()]
@@ -206,9 +223,14 @@ def _pairs(store: Store, line: Line, receipts: Sequence[Receipt]) -> list[dict[s
     ids = [_column(store, name, "id") for name in kept]
     at = pc.index_in(copies["sibling"], value_set=pa.concat_arrays(ids))
     files = np.repeat(np.arange(len(kept)), [len(one) for one in ids])
-    copies = copies.append_column("at", at).filter(pc.is_valid(at)).sort_by([("value", "ascending"), ("id", "ascending")])
+    copies = (
+        copies.append_column("at", at)
+        .filter(pc.is_valid(at))
+        .sort_by([("value", "ascending"), ("id", "ascending")])
+    )
     found = []
-    for row in copies.take(pa.array(_spread(len(copies), PAIRS))).to_pylist():
+    most = PAIRS if pc.count_distinct(copies["value"]).as_py() > PAIRS else 2
+    for row in copies.take(pa.array(_spread(len(copies), most))).to_pylist():
         before = [name for name in some[row["task"]].inputs if "/kept/" in name]
         texts = [find(store, name, row["id"]) for name in before]
         found.append(

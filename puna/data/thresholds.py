@@ -65,8 +65,9 @@ COLUMNS = {
 
 
 def threshold(reason: str, settings: list[dict[str, Any]]) -> dict[str, Any] | None:
-    """{"setting", "value", "drops": "below" or "above"} of the stage that gave the reason, if it has one.
+    """{"setting", "value", "drops": "below" or "above", "by"} of the stage that gave a reason, or None.
 
+    "by": the setting that gives some documents another value (`least_of`, by language), else None.
     `settings`: those of every stage of that name; where they say different things, none is told.
     """
     found = {(name, value) for one in settings if (said := _of_one(reason, one)) for name, value in [said]}
@@ -74,7 +75,8 @@ def threshold(reason: str, settings: list[dict[str, Any]]) -> dict[str, Any] | N
         return None
     name, value = found.pop()
     below = name.startswith("least") or name == "below"
-    return {"setting": name, "value": value, "drops": "below" if below else "above"}
+    by = f"{name}_of" if settings[0].get(f"{name}_of") else None
+    return {"setting": name, "value": value, "drops": "below" if below else "above", "by": by}
 
 
 def _of_one(reason: str, settings: dict[str, Any]) -> tuple[str, float] | None:

@@ -30,7 +30,10 @@ class Known(Made):
         host = "big.org" if row % 3 else f"host{row % 17}.org"
         facts = {"host": host, "lang": "en" if row % 4 else "fr", "licence": "CC0-1.0" if row % 2 else None}
         if row % 31 == 1:
-            made |= {"url": f"http://{HOSTILE}/{piece}/{row}", "text": f"{HOSTILE} \x1b[31m\u202e {made['text']}"}
+            made |= {
+                "url": f"http://{HOSTILE}/{piece}/{row}",
+                "text": f"{HOSTILE} \x1b[31m\u202e {made['text']}",
+            }
             facts |= {"host": f"{HOSTILE}.org", "licence": HOSTILE}
         return made | facts | {"optout": "noai,tdm" if row % 11 == 0 else None}
 
@@ -72,7 +75,9 @@ def _tally(store, receipt, known) -> pa.Table:
             counts[key, "tokens"] += tokens
     keys = sorted({key for key, _ in counts})
     rows = [
-        dict(zip(TALLY.names, (*key, *(counts[key, n] for n in ("documents", "bytes", "tokens"))), strict=True))
+        dict(
+            zip(TALLY.names, (*key, *(counts[key, n] for n in ("documents", "bytes", "tokens"))), strict=True)
+        )
         for key in keys
     ]
     return pa.Table.from_pylist(rows, schema=TALLY)

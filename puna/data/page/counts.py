@@ -1,10 +1,10 @@
-"""The parts of the report's page that are counts: the funnel, reasons, languages, sources, costs, provenance."""
+"""The parts of the report's page that are counts: funnel, reasons, languages, sources, costs, provenance."""
 
 import json
 from typing import Any
 
 from puna.data.page.figures import bar, heat, number, percent, size, table
-from puna.data.page.html import Html, Inside, clipped, joined, tag
+from puna.data.page.html import Html, Inside, clipped, joined, named, tag
 
 ROWS = 25  # of a table of values; the rest is in the JSON
 LANGUAGES = 24  # of the heat table
@@ -35,29 +35,43 @@ def seconds(count: float) -> str:
 
 def funnel(facts: Facts) -> Html:
     """One line a stage; two bars: the documents that are left, and their text."""
-    read, rows = facts["read"], []
+    read = facts["read"]
+    rows: list[list[Inside]] = []
     for stage in facts["stages"]:
         if stage["ending"]:
             made = f"{number(stage['files'])} files, {size(stage['written'])}"
-            rows.append([stage["stage"], made, number(stage["documents_in"]), "", "", "", number(stage["tokens_left"]),
-                         seconds(stage["cpu_s"])])  # fmt: skip
+            ends = [number(stage["tokens_left"]), seconds(stage["cpu_s"])]
+            rows.append([named(stage["stage"]), made, number(stage["documents_in"]), "", "", "", *ends])
             continue
         left = stage["documents_left"] / max(read["documents"], 1)
         text = stage["bytes_left"] / max(read["bytes"], 1)
-        drawn = [bar(left, label=f"{percent(left)} of the documents"), bar(text, label=f"{percent(text)} of the text")]
+        drawn: list[Inside] = [
+            bar(left, label=f"{percent(left)} of the documents"),
+            bar(text, label=f"{percent(text)} of the text"),
+        ]
         rows.append([
-            stage["stage"], drawn, number(stage["documents_in"]), number(stage["documents_dropped"] or None),
-            number(stage["documents_left"]), size(stage["bytes_left"]), number(stage["tokens_left"]),
+            named(stage["stage"]), drawn, number(stage["documents_in"]),
+            number(stage["documents_dropped"] or None), number(stage["documents_left"]),
+            size(stage["bytes_left"]), number(stage["tokens_left"]),
             seconds(stage["cpu_s"]),
         ])  # fmt: skip
-    head: list[Inside] = ["stage", tag("span", "left of all"), "in", "dropped", "left", "text left", "tokens", "CPU"]
+    head: list[Inside] = [
+        "stage",
+        tag("span", "left of all"),
+        "in",
+        "dropped",
+        "left",
+        "text left",
+        "tokens",
+        "CPU",
+    ]
     return table(head, rows, "funnel", words=2)
 
 
 def reasons(facts: Facts) -> Html:
     most = max((row["documents"] for row in facts["reasons"]), default=1)
     rows: list[list[Inside]] = [
-        [row["reason"], bar(row["documents"] / most, "dropped"), rule(row["threshold"]),
+        [named(row["reason"]), bar(row["documents"] / most, "dropped"), rule(row["threshold"]),
          number(row["documents"]), percent(row["share"]), size(row["bytes"])]
         for row in facts["reasons"]
     ]  # fmt: skip
@@ -71,7 +85,8 @@ def rule(found: Facts | None) -> Html | None:
     if not found:
         return None
     sign = "<" if found["drops"] == "below" else ">"
-    return tag("span", f"{sign} {number(found['value'])}", cls="mono", title=found["setting"])
+    also = f", or as {found['by']} says" if found["by"] else ""
+    return tag("span", f"{sign} {number(found['value'])}{also}", cls="mono", title=found["setting"])
 
 
 def languages(facts: Facts) -> Html | None:
@@ -92,7 +107,7 @@ def languages(facts: Facts) -> Html | None:
         ends = [tag("td", number(row["read"]), cls="n"), tag("td", number(row["kept"]), cls="n")]
         rows.append(tag("tr", tag("td", clipped(name, 24)), ends[0], cells, ends[1]))
     head = tag("tr", tag("th", "language"), tag("th", "read", cls="n"),
-               [tag("th", name, cls="n") for name in stages], tag("th", "kept", cls="n"))  # fmt: skip
+               [tag("th", named(name), cls="n") for name in stages], tag("th", "kept", cls="n"))  # fmt: skip
     return tag("div", tag("table", tag("thead", head), tag("tbody", rows), cls="heats"), cls="scroll")
 
 
@@ -113,12 +128,21 @@ def values(facts: Facts, name: str, title: str) -> Html | None:
 
 
 def costs(facts: Facts) -> Html:
+    """CPU and memory by stage; every step of them, folded."""
+    whole = max(sum(stage["cpu_s"] for stage in facts["stages"]), 1e-9)
+    stages: list[list[Inside]] = [
+        [named(stage["stage"]), bar(stage["cpu_s"] / whole, "spent"), seconds(stage["cpu_s"]),
+         percent(stage["cpu_s"] / whole), f"{number(stage['peak_mb'])} MB"]
+        for stage in facts["stages"]
+    ]  # fmt: skip
     rows: list[list[Inside]] = [
-        [name, number(step["tasks"]), number(step["rows_in"]), number(step["rows_out"]), size(step["written"]),
-         seconds(step["cpu_s"]), f"{number(step['rss_mb'])} MB"]
+        [named(name), number(step["tasks"]), number(step["rows_in"]), number(step["rows_out"]),
+         size(step["written"]), seconds(step["cpu_s"]), f"{number(step['rss_mb'])} MB"]
         for name, step in facts["costs"].items()
     ]  # fmt: skip
-    return table(["step", "tasks", "rows in", "rows out", "written", "CPU", "peak"], rows)
+    steps = table(["step", "tasks", "rows in", "rows out", "written", "CPU", "peak"], rows)
+    shown = table(["stage", "", "CPU", "of all", "peak of its process"], stages, "funnel", words=2)
+    return joined(shown, tag("details", tag("summary", f"All {len(rows)} steps"), steps))
 
 
 def provenance(facts: Facts) -> Html:
@@ -141,5 +165,5 @@ def provenance(facts: Facts) -> Html:
 
 def recipe(facts: Facts) -> Html:
     """The recipe as it was resolved, every setting written out."""
-    return tag("details", tag("summary", "The whole recipe, every setting written out"),
-               tag("pre", tag("code", json.dumps(facts["recipe"], indent=1, ensure_ascii=False))))  # fmt: skip
+    said = json.dumps(facts["recipe"], indent=1, ensure_ascii=False)
+    return tag("details", tag("summary", "The whole recipe, every setting"), tag("pre", tag("code", said)))

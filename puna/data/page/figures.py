@@ -50,7 +50,10 @@ def table(head: Sequence[Inside], rows: Sequence[Sequence[Inside]], cls: str = "
 
 
 def histogram(
-    dropped: Sequence[tuple[float, float]], kept: Sequence[tuple[float, float]], at: float | None, log: bool = False
+    dropped: Sequence[tuple[float, float]],
+    kept: Sequence[tuple[float, float]],
+    at: float | None,
+    log: bool = False,
 ) -> Html | None:
     """Weighted values as columns: what stayed stands up, what went hangs down, the threshold between.
 

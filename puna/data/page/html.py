@@ -4,19 +4,22 @@ Documents are hostile. `tag` is the only way to make markup, so there is no plac
 """
 
 import html
+import re
 from collections.abc import Iterable
 
 # Control characters, and the ones that turn the direction of what follows; newline and tab stay.
-HIDDEN = {code: "\N{REPLACEMENT CHARACTER}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
+HIDDEN = {
+    code: "\N{REPLACEMENT CHARACTER}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"
+}
 HIDDEN |= dict.fromkeys((*range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x200E, 0x200F, 0xFEFF), "")
-VOID = ("meta",)
+VOID = ("meta", "wbr")
 
 
 class Html(str):
     """Text that is markup."""
 
 
-Inside = str | int | Iterable[str | int] | None
+Inside = str | int | None | Iterable["Inside"]
 
 
 def tag(name: str, /, *inside: Inside, **attributes: str | int | float | None) -> Html:
@@ -31,7 +34,7 @@ def tag(name: str, /, *inside: Inside, **attributes: str | int | float | None) -
 
 def joined(*inside: Inside) -> Html:
     """Elements and texts one after the other; texts are escaped, None is nothing."""
-    parts = []
+    parts: list[str] = []
     for one in inside:
         if isinstance(one, Html):
             parts.append(one)
@@ -45,3 +48,10 @@ def joined(*inside: Inside) -> Html:
 def clipped(text: str, most: int) -> str:
     """The beginning of a text, with an ellipsis where something is left out."""
     return text if len(text) <= most else text[: most - 1].rstrip() + "…"
+
+
+def named(name: str) -> Html:
+    """A dotted name that may be broken into lines after its dots and between its words."""
+    return joined(
+        [part if i % 2 == 0 else [part, tag("wbr")] for i, part in enumerate(re.split(r"([._])", name))]
+    )

@@ -27,10 +27,20 @@ def page(facts: dict[str, Any], found: dict[str, Any], run: str) -> str:
         tag("title", title),
         tag("style", Html((Path(__file__).parent / "style.css").read_text(encoding="utf-8"))),
     ]
-    body = [tag("h1", facts["name"]), _lead(facts), counts.headline(facts) if facts["read"] else None, tag("nav", links)]
+    body = [
+        tag("h1", facts["name"]),
+        _lead(facts),
+        counts.headline(facts) if facts["read"] else None,
+        tag("nav", links),
+    ]
     for key, name, part in parts:
         body += [tag("h2", name, id=key), part]
-    body.append(tag("footer", f"Run {facts['run']} · the same facts as JSON: puna data report {shlex.quote(run)} --json"))
+    body.append(
+        tag(
+            "footer",
+            f"Run {facts['run']} · the same facts as JSON: puna data report {shlex.quote(run)} --json",
+        )
+    )
     return "<!doctype html>\n" + tag("html", tag("head", head), tag("body", body), lang="en") + "\n"
 
 
@@ -47,21 +57,26 @@ def _parts(facts: dict[str, Any], found: dict[str, Any], run: str) -> list[tuple
     """(name of the anchor, title, the part)."""
     if not facts["read"]:
         return [("none", "Nothing was read yet", tag("p", "Carry out the recipe first."))]
-    origins = [("source", "source"), ("licence", "licence"), ("optout", "opt-out signals"), ("domain", "domain")]
+    origins = [
+        ("source", "source"),
+        ("licence", "licence"),
+        ("optout", "opt-out signals"),
+        ("domain", "domain"),
+    ]
     tables = [table for name, title in origins if (table := counts.values(facts, name, title))]
     plots = [texts.lengths(facts, found), *texts.clusters(found)]
     measured = texts.measured(facts, found)
     return [
         ("funnel", "Stage by stage", joined(
-            _note("Upper bar: documents left of all that were read. Lower bar: their text."), counts.funnel(facts))),
+            _note("Upper bar: documents left of all. Lower: their text."), counts.funnel(facts))),
         ("reasons", "Why documents went", counts.reasons(facts)),
         ("languages", "Languages", _after(
-            "Each cell: the share that a stage drops of what reaches it in this language.", counts.languages(facts))),
+            "The share that a stage drops of what reaches it in this language.", counts.languages(facts))),
         ("origins", "Sources, licences, domains", joined(tables)),
         ("measured", "What was measured", _after(KEY, measured)),
         ("shapes", "Lengths and clusters", tag("div", plots, cls="grid") if any(plots) else None),
         ("kept", "Kept: a sample", texts.kept(found)),
-        ("dropped", "Dropped: samples for every reason", texts.dropped(facts, found) if facts["reasons"] else None),
+        ("dropped", "Dropped: samples for every reason", texts.dropped(facts, found)),
         ("copies", "Copies beside what was kept", _after(
             "The least alike first. Words that only one side has are marked.", texts.pairs(found))),
         ("costs", "What it cost", counts.costs(facts)),
