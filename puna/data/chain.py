@@ -17,8 +17,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from puna.data.quarantine import Watch, isolate
-from puna.data.rounds import Edit, Removal
+from puna.data.rounds import Removal
 from puna.data.stage import KEEP, Annotation, Gate, Stage, Verdict
+from puna.data.tally import Tally
+from puna.data.where import fits
 from puna.errors import DataError, need
 
 PLACE = "place among the rows"  # a column for the time that some rows are away
@@ -47,6 +49,7 @@ class Chain:
     watch: Watch
     drops: Counter = field(default_factory=Counter)
     stage_s: dict[str, float] = field(default_factory=dict)
+    tally: Tally = field(default_factory=Tally)
     dropped: list[pa.Table] = field(default_factory=list)  # since it was last emptied
 
     def run(self, table: pa.Table) -> pa.Table:
@@ -61,12 +64,7 @@ class Chain:
 
     def _partly(self, stage: Stage, table: pa.Table) -> pa.Table:
         """Documents that `where` does not name pass by: what an annotation had said of them is null."""
-        named = np.ones(len(table), bool)
-        for name, wanted in stage.where.items():
-            need(name in table.column_names, f"{stage.name}: where: no stage before it writes {name!r}",
-                 "a column that the sources or an earlier stage write", DataError)  # fmt: skip
-            among = pc.is_in(table[name].cast(pa.string()), pa.array(wanted, pa.string()))
-            named &= among.to_numpy().astype(bool)
+        named = fits(stage.where, table, stage.name)
         table = table.append_column(PLACE, pa.array(np.arange(len(table))))
         judged, passed = self._wholly(stage, table.filter(pa.array(named))), table.filter(pa.array(~named))
         for new in judged.schema:
@@ -82,10 +80,10 @@ class Chain:
         answers = self._tables(stage, stage, table)
         return pa.concat_tables([answer for _, answer in answers]) if answers else empty
 
-    def edit(self, stage: Edit, table: pa.Table, side: pa.Table) -> pa.Table:
-        """The rows with what an edit's rounds found taken out of their texts."""
-        answers = self._tables(stage, lambda rows: stage.apply(rows, side), table)
-        return pa.concat_tables([answer for _, answer in answers]) if answers else table.slice(0, 0)
+    def edit(self, stage: Stage, call: Callable[[pa.Table], pa.Table], table: pa.Table) -> pa.Table:
+        """The rows after what the rounds of a stage have found is done to them."""
+        answers = self._tables(stage, call, table)
+        return pa.concat_tables([answer for _, answer in answers]) if answers else call(table.slice(0, 0))
 
     def _tables(self, stage: Stage, call: Callable[[pa.Table], Any], table: pa.Table) -> list:
         answers = self._ask(stage, call, table)
@@ -140,6 +138,7 @@ class Chain:
         self, rows: pa.Table, stage: Stage, reasons: pa.Array, values: pa.Array, siblings: pa.Array
     ) -> None:
         self.drops.update(reasons.to_pylist())
+        self.tally.add(rows, stage.name, reasons)
         shown = pa.array(sampled(rows["id"], self.seed, self.sample))
         columns = {
             **{name: rows[name] for name in ("id", "source", "url")},

@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from puna.data.explain import report
+from puna.data.map_step import Map
 from puna.data.recipe import Recipe
+from puna.data.round_steps import Emit, Write
 from puna.data.source import described, piece_bytes
-from puna.data.steps import Emit, Map, Step, Write, steps_of
+from puna.data.steps import Step, steps_of
 from puna.data.store import Store
 from puna.settings import Settings
 

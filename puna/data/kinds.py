@@ -1,8 +1,10 @@
 """Every source and every stage that a recipe may name."""
 
+from puna.data.classify.rank import Rank
 from puna.data.classify.scores import Classify, Cut, ScoreEmbeddings
 from puna.data.decontaminate import BenchmarkOverlap, Decontaminate
 from puna.data.dedup.exact import SameText
+from puna.data.dedup.index import Index
 from puna.data.dedup.lines import FrequentLines
 from puna.data.dedup.near import NearCopies
 from puna.data.dedup.semantic import SameMeaning
@@ -14,13 +16,13 @@ from puna.data.filters.fineweb import FineWeb
 from puna.data.filters.gopher import GopherQuality, GopherRepetition
 from puna.data.filters.language import LanguageGate, LanguageOf
 from puna.data.filters.optout import OptOut
-from puna.data.filters.outliers import Outliers, WordDivergence
+from puna.data.filters.outliers import CorpusDivergence, Outliers, WordDivergence
 from puna.data.filters.pii import Pii, PiiGate
 from puna.data.filters.safety import SafetyScores, SafetyWords, SafetyWordsGate
 from puna.data.filters.secrets import Secrets, SecretsGate
 from puna.data.filters.urls import Hosts, UrlLists
 from puna.data.filters.words import DirtyWords, DirtyWordsGate
-from puna.data.mix import Copies
+from puna.data.mix import Copies, Mixing
 from puna.data.sources.code import Code
 from puna.data.sources.jsonl import Jsonl
 from puna.data.sources.pages import Pages
@@ -45,9 +47,11 @@ STAGES: dict[str, type[Stage]] = {
     for stage in (
         Hosts, UrlLists, OptOut, LanguageOf, LanguageGate,
         GopherQuality, GopherRepetition, C4Lines, C4, FineWeb,
-        NgramCoverage, CoverageGate, RepeatedLines, WordDivergence, Outliers, DirtyWords, DirtyWordsGate,
+        NgramCoverage, CoverageGate, RepeatedLines, WordDivergence, CorpusDivergence, Outliers,
+        DirtyWords, DirtyWordsGate,
         SafetyWords, SafetyWordsGate, SafetyScores, Pii, PiiGate, Secrets, SecretsGate,
         SameAddress, SameText, NearCopies, FrequentLines, SharedPassages, SameMeaning,
-        Classify, ScoreEmbeddings, Cut, BenchmarkOverlap, Decontaminate, CountTokens, Copies, TokenShards,
+        Classify, ScoreEmbeddings, Rank, Cut, BenchmarkOverlap, Decontaminate, CountTokens, Copies, Mixing,
+        TokenShards, Index,
     )
 }  # fmt: skip

@@ -2,8 +2,9 @@
 
 A recipe gives parts and their weights:
 
+    [stage.mix]
     tokens = 15_000_000_000
-    [[parts]]
+    [[stage.mix.parts]]
     name = "english, good"
     where = { lang = ["en"], "q.web" = { least = 0.5 } }
     weight = 0.5
@@ -11,23 +12,22 @@ A recipe gives parts and their weights:
 
 `weights` solves them for what there is: a part takes at most `epochs` times what it has, and what it cannot
 give is asked of the others, in proportion. `Copies` then decides document by document by its hash, so that
-whatever was taken at a low rate is taken at every higher one.
+whatever was taken at a low rate is taken at every higher one. `mix` in a recipe does all three in its place.
 """
 
 import math
-import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, ClassVar
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from pydantic import Field, model_validator
 
 from puna.data.chance import id_bytes, shares
-from puna.data.stage import Annotation
+from puna.data.rounds import Round, Survey
+from puna.data.stage import Annotation, Where
+from puna.data.where import fits
 from puna.errors import ConfigError, DataError, need
 from puna.settings import Settings
 
@@ -35,18 +35,11 @@ COPIES = "mix.copies"  # the column that says how many times
 NOWHERE = -1  # of a document that no part wants: it is taken zero times
 
 
-class Range(Settings):
-    """Numbers from `least` up to, not with, `below`."""
-
-    least: float | None = None
-    below: float | None = None
-
-
 class Part(Settings):
     """Documents that share a weight. Each column of `where` holds one of its values, or is in its range."""
 
     name: str
-    where: dict[str, tuple[str, ...] | Range] = {}
+    where: Where = {}
     weight: Annotated[float, Field(ge=0)]
     epochs: Annotated[float, Field(gt=0, le=1000)] = 4.0  # [Muennighoff 2023] repeats up to 4 cost little
 
@@ -66,13 +59,6 @@ class Mix(Settings):
         need(not twice, f"two parts have one name: {', '.join(names)}", error=ConfigError)
         need(any(part.weight for part in self.parts), "no part has a weight", error=ConfigError)
         return self
-
-    @classmethod
-    def from_toml(cls, path: Path) -> "Mix":
-        try:
-            return cls.read(tomllib.loads(Path(path).read_bytes().decode()), str(path))
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as problem:
-            raise DataError(f"{path}: {problem}") from None
 
     def part_of(self, table: pa.Table) -> np.ndarray:
         """(rows,) int32: the place of each document's part, or NOWHERE."""
@@ -176,32 +162,43 @@ def copies(mix: Mix, solved: Sequence[Share]) -> Copies:
 def _part_of(parts: tuple[Part, ...], table: pa.Table) -> np.ndarray:
     found = np.full(len(table), NOWHERE, np.int32)
     for place, part in reversed(list(enumerate(parts))):
-        found[_fits(part, table)] = place
+        found[fits(part.where, table, f"mix: part {part.name!r}")] = place
     return found
 
 
-def _fits(part: Part, table: pa.Table) -> np.ndarray:
-    fits = np.ones(len(table), bool)
-    for name, wanted in part.where.items():
-        need(name in table.column_names, f"mix: part {part.name!r}: no column {name!r}", error=DataError)
-        column = table[name]
-        if isinstance(wanted, Range):
-            good = _is_number(column.type)
-            need(good, f"mix: part {part.name!r}: {name!r} holds no numbers", error=DataError)
-            values = pc.fill_null(column.cast(pa.float64()), math.nan).to_numpy()
-            fits &= values >= (-math.inf if wanted.least is None else wanted.least)
-            fits &= values < (math.inf if wanted.below is None else wanted.below)
-        else:
-            good = pa.types.is_string(plain := _plain(column.type)) or pa.types.is_large_string(plain)
-            need(good, f"mix: part {part.name!r}: {name!r} holds no names", error=DataError)
-            among = pc.is_in(column.cast(plain), pa.array(wanted, plain))
-            fits &= among.to_numpy().astype(bool)
-    return fits
+class Mixing(Mix, Survey):
+    """Counts what each part has, solves the weights, and takes: a mix as a stage of a run."""
+
+    name = "mix"
+
+    @property
+    def reads(self) -> tuple[str, ...]:  # type: ignore[override]
+        return tuple(sorted({self.size, *(name for part in self.parts for name in part.where)}))
+
+    def rounds(self) -> tuple[Round, ...]:
+        return (Round("parts", self.emit, self.reduce),)
+
+    def emit(self, table: pa.Table, shard: int, side: pa.Table | None = None) -> pa.Table:
+        documents, tokens = self.count(table).T
+        return pa.Table.from_arrays(
+            [np.zeros_like(tokens, np.uint64), np.arange(len(tokens)), documents, tokens], schema=_HAD
+        )
+
+    def reduce(self, rows: pa.Table) -> pa.Table:
+        sums = rows.group_by(["key", "part"], use_threads=False).aggregate(
+            [("documents", "sum"), ("tokens", "sum")]
+        )
+        return sums.rename_columns(_HAD.names).sort_by("part").cast(_HAD)
+
+    def learned(self, facts: pa.Table) -> Copies:
+        return copies(self, self.solved(facts))
+
+    def solved(self, facts: pa.Table) -> tuple[Share, ...]:
+        """The table of what each part gives, from what its round found."""
+        facts = facts.sort_by("part")
+        return weights(self, np.stack([facts["documents"].to_numpy(), facts["tokens"].to_numpy()], axis=1))
 
 
-def _plain(kind: pa.DataType) -> pa.DataType:
-    return kind.value_type if pa.types.is_dictionary(kind) else kind
-
-
-def _is_number(kind: pa.DataType) -> bool:
-    return pa.types.is_integer(kind) or pa.types.is_floating(kind)
+_HAD = pa.schema(
+    [("key", pa.uint64()), ("part", pa.int64()), ("documents", pa.int64()), ("tokens", pa.int64())]
+)

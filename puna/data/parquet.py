@@ -21,7 +21,9 @@ ROW_BYTES = 256  # what a row weighs beside its text
 
 
 def text_bytes(table: pa.Table) -> np.ndarray:
-    """(rows,) int64: bytes of text."""
+    """(rows,) int64: bytes of text; 0 where there is none."""
+    if "text" not in table.column_names:
+        return np.zeros(len(table), np.int64)
     return pc.fill_null(pc.binary_length(table["text"]), 0).to_numpy().astype(np.int64)
 
 

@@ -17,14 +17,15 @@ from pathlib import Path
 from puna.data.receipts import Receipt, damage, outputs_digest, read_receipt, receipt_name
 from puna.data.recipe import Recipe
 from puna.data.runners import Inline, Runner
-from puna.data.steps import PieceError, Step, Task, steps_of
+from puna.data.steps import Step, steps_of
 from puna.data.store import Store
+from puna.data.task import PieceError, Task
 from puna.data.work import Job
 from puna.errors import ConfigError, DataError, need
 from puna.log import event
 
 SHOWN = 8  # names in a message
-FOLDERS = ("kept", "dropped", "rows", "files", "receipts", "quarantine")
+FOLDERS = ("kept", "dropped", "tally", "rows", "files", "receipts", "quarantine")
 
 
 def run(

@@ -33,6 +33,7 @@ class Receipt(Settings):
     drops: dict[str, int]  # reason -> documents
     skipped: dict[str, int]  # what a source left out while reading: it never was a row
     bytes: int  # of text, in what it kept
+    tokens: int  # of what it kept, where a stage counted them
     stage_s: dict[str, float]  # stage -> CPU seconds
     cpu_s: float
     wall_s: float

@@ -1,7 +1,7 @@
 """Stages for which documents must meet: in rounds, between which the engine regroups rows by a key.
 
-A Removal drops documents for what others are, an Edit rewrites texts for what others say, an Ending writes
-the files that a run is for.
+A Removal drops documents for what others are, an Edit rewrites texts for what others say, a Survey measures
+each by what all are, an Ending writes the files that a run is for.
 """
 
 from collections.abc import Callable
@@ -48,11 +48,11 @@ class Finish:
 
 
 class Ending(Stage):
-    """The last stage of a recipe: it writes files of its own instead of documents."""
+    """A last stage of a recipe: it writes files of its own instead of documents. There may be several."""
 
     may_read: ClassVar[tuple[str, ...]] = ()  # columns that it reads where they are
 
-    def finish(self) -> Finish:
+    def finishes(self) -> tuple[Finish, ...]:
         raise NotImplementedError
 
 
@@ -73,6 +73,17 @@ class Edit(Stage):
 
     def apply(self, table: pa.Table, side: pa.Table) -> pa.Table:
         """The rows of a shard with what the last round said of it taken out of `text`; none is left out."""
+        raise NotImplementedError
+
+
+class Survey(Stage):
+    """Adds columns for what all documents are. The last round's results, whole, come to every shard."""
+
+    def rounds(self) -> tuple[Round, ...]:
+        raise NotImplementedError
+
+    def learned(self, facts: pa.Table) -> Callable[[pa.Table], pa.Table]:
+        """What is then asked of every table of documents: the same rows, with columns added."""
         raise NotImplementedError
 
 

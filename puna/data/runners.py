@@ -19,7 +19,7 @@ from typing import Any, Protocol
 
 from puna.data.quarantine import Hunt, Spot, Watch, read_poison, write_poison
 from puna.data.receipts import Receipt
-from puna.data.steps import PieceError, Task
+from puna.data.task import PieceError, Task
 from puna.data.work import Job, carry_out
 from puna.errors import ConfigError, DataError, PunaError, need
 

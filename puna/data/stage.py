@@ -27,6 +27,16 @@ class Verdict:
     values: np.ndarray  # (rows,) float32; of the rule that dropped it, else of no meaning
 
 
+class Range(Settings):
+    """Numbers from `least` up to, not with, `below`."""
+
+    least: float | None = None
+    below: float | None = None
+
+
+Where = dict[str, tuple[str, ...] | Range]  # column -> one of these names, or in this range
+
+
 class Stage(Settings):
     """The settings of one stage; subclasses are an Annotation or a Gate."""
 
@@ -34,7 +44,7 @@ class Stage(Settings):
     version: ClassVar[int] = 1
     reads: ClassVar[tuple[str, ...]] = ("text",)  # columns
 
-    where: dict[str, tuple[str, ...]] = {}  # only documents whose columns hold one of these; others pass by
+    where: Where = {}  # only documents that fit; others pass by
 
     def fingerprint(self) -> str:
         """Of what this stage answers: its name, version and settings."""

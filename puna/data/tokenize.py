@@ -78,8 +78,8 @@ class TokenShards(Framed, Ending):
     may_read: ClassVar[tuple[str, ...]] = (COPIES,)  # where there was a mix
     seed: int = 0
 
-    def finish(self) -> Finish:
-        return Finish(self.name, self.emit, self.write)
+    def finishes(self) -> tuple[Finish, ...]:
+        return (Finish(self.name, self.emit, self.write),)
 
     def emit(self, table: pa.Table, shard: int, side: pa.Table | None = None) -> pa.Table:
         """A row for each copy of each document that has text."""

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from puna.data.quarantine import Watch, read_poison
 from puna.data.receipts import Receipt, damage, read_receipt, write_receipt
 from puna.data.recipe import Recipe
-from puna.data.steps import Step, Task, steps_of
+from puna.data.steps import Step, steps_of
 from puna.data.store import Store
+from puna.data.task import Task
 from puna.errors import DataError
 from puna.log import listening
 
@@ -46,6 +47,7 @@ def carry_out(job: Job, task: Task, watch: Watch) -> Receipt:
             drops=work.drops,
             skipped=dict(sorted(skips.counts.items())),
             bytes=work.bytes,
+            tokens=work.tokens,
             stage_s={name: round(s, 6) for name, s in work.stage_s.items()},
             cpu_s=round(time.process_time() - cpu, 6),
             wall_s=round(time.monotonic() - wall, 6),

@@ -32,6 +32,16 @@ def run(stage, shards, partitions=4):
     return pa.concat_tables(results[step.name]), results
 
 
+def finished(stage, shards, folder, partitions=4):
+    """What an ending writes, each finish into the place that its step has in a run's folder."""
+    for finish in stage.finishes():
+        rows = pa.concat_tables([finish.emit(table, number, None) for number, table in enumerate(shards)])
+        places = (rows["key"].to_numpy().astype(np.float64) / 2.0**64 * partitions).astype(int)
+        files = folder / f"09-{finish.name}" / "files"
+        for place in range(partitions):
+            finish.write(rows.filter(pa.array(places == place)), place, files)
+
+
 def decided(stage, shards, partitions=4):
     """({id: (reason, value, sibling)} of documents that go, {id: note} of those that stay with one)."""
     told = run(stage, shards, partitions)[0]

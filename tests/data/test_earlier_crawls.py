@@ -16,13 +16,11 @@ from puna.data.dedup.urls import SameAddress
 from puna.data.document import make_id
 from puna.errors import DataError
 from tests.data.planted import random_words, replaced, table
-from tests.data.rounds import dealt, decided, run, survivors
+from tests.data.rounds import dealt, decided, finished, survivors
 
 
 def indexed(folder, shards, partitions=4):
-    for kind, parts in run(Index(), shards, partitions)[1].items():
-        for number, rows in enumerate(parts):
-            Index().save(folder, kind, number, rows)
+    finished(Index(), shards, folder, partitions)
     return (str(folder),)
 
 
@@ -107,8 +105,9 @@ def test_an_index_made_by_other_settings_is_refused(crawls, tmp_path):
 def test_a_folder_that_is_no_index_is_told(tmp_path):
     with pytest.raises(DataError, match="holds no index of 'urls'"):
         decided(SameAddress(earlier=(str(tmp_path),)), [table(["a"], urls=["http://a.b"])])
-    (tmp_path / "urls").mkdir()
-    (tmp_path / "urls" / "00000.arrow").write_bytes(b"nothing of the kind")
+    file = tmp_path / "07-dedup.index.urls" / "files" / "urls" / "00000.arrow"
+    file.parent.mkdir(parents=True)
+    file.write_bytes(b"nothing of the kind")
     with pytest.raises(DataError, match="not an Arrow file"):
         decided(SameAddress(earlier=(str(tmp_path),)), [table(["a"], urls=["http://a.b"])])
 
@@ -121,17 +120,17 @@ def test_rounds_can_be_sent_to_other_processes(tmp_path):
         SameMeaning(),
         FrequentLines(),
         SharedPassages(),
-        Index(),
     )
     for stage in stages:
         for step in stage.rounds():
             assert pickle.loads(pickle.dumps(step)).name == step.name
+    for finish in Index().finishes():
+        assert pickle.loads(pickle.dumps(finish)).name == finish.name
 
 
 def test_a_fingerprint_tells_indexes_apart_by_what_they_hold(tmp_path):
     def fingerprint(texts):
-        for kind, parts in run(Index(), [table(texts)], 1)[1].items():
-            Index().save(tmp_path, kind, 0, parts[0])
+        finished(Index(), [table(texts)], tmp_path, 1)
         return SameText(earlier=(str(tmp_path),)).fingerprint()
 
     one, other = fingerprint(["one"]), fingerprint(["two"])

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from puna.data.chance import draws, id_bytes, shares
 from puna.data.document import make_id
-from puna.data.mix import COPIES, Mix, copies, weights
+from puna.data.mix import COPIES, Mix, Mixing, copies, weights
+from puna.data.recipe import read_recipe
 from puna.errors import ConfigError, DataError
 
 IDS = np.random.default_rng(0).integers(0, 256, (20_000, 16), dtype=np.uint8)
@@ -136,30 +137,31 @@ def test_a_document_is_taken_alike_alone_and_among_others_in_any_order():
     assert stage(table[10:20]) == whole[10:20]
 
 
+PART = '[[stage.mix.parts]]\nname = "a"\n'
+
+
 def test_a_recipe_is_read_from_toml_and_its_mistakes_are_named(tmp_path):
-    path = tmp_path / "mix.toml"
+    path = tmp_path / "web.toml"
     path.write_text(
-        'tokens = 5\n[[parts]]\nname = "a"\nwhere = { lang = ["en"], q = { below = 1 } }\nweight = 1\n'
+        f'[stage.mix]\ntokens = 5\n{PART}where = {{ lang = ["en"], q = {{ below = 1 }} }}\nweight = 1\n'
     )
-    assert Mix.from_toml(path).parts[0].where["q"].below == 1
+    [stage] = read_recipe(path, {}, {"mix": Mixing}).stages
+    assert (stage.tokens, stage.parts[0].where["q"].below) == (5, 1)
     for text, said in (
-        ('[[parts]]\nname = "a"\nweigth = 1\nweight = 1', "did you mean 'weight'|unknown setting"),
-        ('[[parts]]\nname = "a"\nweight = 0', "no part has a weight"),
-        ('[[parts]]\nname = "a"\nweight = 1\n' * 2, "two parts have one name"),
-        ("parts = []", "parts"),
+        (f"{PART}weigth = 1\nweight = 1", "did you mean 'weight'|unknown setting"),
+        (f"{PART}weight = 0", "no part has a weight"),
+        (f"{PART}weight = 1\n" * 2, "two parts have one name"),
+        ("[stage.mix]\nparts = []", "parts"),
     ):
         path.write_text(text)
         with pytest.raises(ConfigError, match=said):
-            Mix.from_toml(path)
-    path.write_text("parts = [")
-    with pytest.raises(DataError, match=r"mix\.toml"):
-        Mix.from_toml(path)
+            read_recipe(path, {}, {"mix": Mixing})
 
 
 @pytest.mark.parametrize(
     ("where", "said"),
     [
-        ({"topic": ["law"]}, "no column 'topic'"),
+        ({"topic": ["law"]}, "part 'a': where: no stage before it writes 'topic'"),
         ({"lang": {"least": 1}}, "holds no numbers"),
         ({"tokens": ["1"]}, "holds no names"),
     ],

@@ -46,7 +46,7 @@ def corpus(count=60, copies=False):
 
 def run(stage, table, folder, shards=1, bits=0, seed=0):
     """A whole finish in memory: documents in so many shards, keys in 2^bits partitions, tasks in any order."""
-    finish, draw = stage.finish(), np.random.default_rng(seed)
+    [finish], draw = stage.finishes(), np.random.default_rng(seed)
     bounds = np.linspace(0, len(table), shards + 1).astype(int)
     pieces = [finish.emit(table[a:b], n, None) for n, (a, b) in enumerate(pairwise(bounds))]
     rows = pa.concat_tables([pieces[n] for n in draw.permutation(shards)])

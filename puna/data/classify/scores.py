@@ -22,7 +22,7 @@ from puna.data.stage import Annotation, Gate, Verdict, first_reason
 from puna.errors import ConfigError, DataError, need
 
 SHIPPED = Path(__file__).parent / "models"
-_NAME = r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)*"
+NAME = r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)*"
 
 
 class Classify(Annotation):
@@ -34,7 +34,7 @@ class Classify(Annotation):
 
     name = "classify"
     model: str  # a file that `NgramModel.save` wrote, or the name of one that comes with the package
-    score: str = Field(pattern=f"^{_NAME}$")
+    score: str = Field(pattern=f"^{NAME}$")
     label: str = ""
 
     @property
@@ -72,7 +72,7 @@ class ScoreEmbeddings(Annotation):
 
     name = "classify.embeddings"
     model: str  # a file that `HeadModel.save` wrote
-    score: str = Field(pattern=f"^{_NAME}$")
+    score: str = Field(pattern=f"^{NAME}$")
     column: str  # of fixed-size lists of floats
 
     @property
@@ -96,7 +96,7 @@ class Cut(Gate):
     """Drops documents by a score: `quality.<score>`. A document without that score stays."""
 
     name = "cut"
-    score: str = Field(pattern=f"^{_NAME}$")
+    score: str = Field(pattern=f"^{NAME}$")
     below: float | None = None  # dropped: scores below this
     above: float | None = None  # dropped: scores above this
     best: float | None = Field(None, gt=0, le=1)  # the share that stays, by the scores counted in `quantiles`

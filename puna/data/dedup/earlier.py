@@ -1,9 +1,10 @@
 """Crawls come one after another: each run leaves an index of what it kept, and the next ones read it.
 
-An index is a folder of sorted Arrow files, one folder a kind (`urls`, `exact`, `bands`: the rows that these
-removals compare; `texts`: what near copies are verified against) and one file a partition; index.py makes
-it. It is memory-mapped and searched, never read whole: a reduce looks up its own keys, a shard the texts of
-its candidates. What an earlier run kept wins, or with `rebase` stands in the total order like any other.
+An index is sorted Arrow files, a folder for each kind (`urls`, `exact`, `bands`: the rows that these removals
+compare; `texts`: what near copies are verified against) and a file for each partition; index.py makes it, and
+the run's folder is how it is named. It is memory-mapped and searched, never read whole: a reduce looks up its
+own keys, a shard the texts of its candidates. What an earlier run kept wins, or with `rebase` stands in the
+total order like any other.
 """
 
 import hashlib
@@ -23,7 +24,7 @@ from puna.kernels.text import REVISION
 class Crawl(Removal):
     """The settings of a removal that knows what earlier runs kept."""
 
-    earlier: tuple[str, ...] = ()  # the index folders of earlier runs
+    earlier: tuple[str, ...] = ()  # the folders of earlier runs that end in dedup.index
     rebase: bool = False  # what earlier runs kept takes part in the total order, and may lose
     keyed: ClassVar[tuple[str, ...]]  # the settings that keys are made by
 
@@ -48,14 +49,15 @@ class Crawl(Removal):
     def fingerprint(self) -> str:
         """Of the settings, and of what the indexes hold."""
         said = [super().fingerprint().encode()]
-        for path in sorted(path for folder in self.earlier for path in Path(folder).glob("*/*.arrow")):
+        for path in sorted(path for folder in self.earlier for path in _files(folder, "*")):
             said.append((_open(path).schema.metadata or {}).get(b"content", b""))
         return hashlib.sha256(b"".join(said)).hexdigest() if self.earlier else super().fingerprint()
 
 
-def save(folder: Path, kind: str, partition: int, rows: pa.Table, terms: str) -> None:
-    """Write one partition of an index; `rows` are sorted by `key`, made by the settings `terms`."""
-    path = folder / kind / f"{partition:05d}.arrow"
+def save(folder: Path, kind: str, partition: int, rows: pa.Table, terms: str) -> str:
+    """Write one partition of an index, and name the file; `rows` are sorted by `key`, made by `terms`."""
+    name = f"{kind}/{partition:05d}.arrow"
+    path = folder / name
     path.parent.mkdir(parents=True, exist_ok=True)
     rows = rows.combine_chunks()
     sink = pa.BufferOutputStream()
@@ -65,12 +67,13 @@ def save(folder: Path, kind: str, partition: int, rows: pa.Table, terms: str) ->
     rows = rows.replace_schema_metadata({"content": content, "terms": terms})
     with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, rows.schema) as writer:
         writer.write_table(rows)
+    return name
 
 
 def find(folder: str, kind: str, keys: np.ndarray, terms: str) -> pa.Table:
     """The rows of an index, made by the settings `terms`, whose key is among the sorted `keys`."""
-    paths = sorted(Path(folder, kind).glob("*.arrow"))
-    fix = "the index folder of a finished run"
+    paths = _files(folder, kind)
+    fix = "the folder of a run whose recipe ends in dedup.index"
     need(paths, f"{folder}: holds no index of {kind!r}", fix, error=DataError)
     found = []
     for path in paths:
@@ -81,6 +84,10 @@ def find(folder: str, kind: str, keys: np.ndarray, terms: str) -> pa.Table:
         )
         found.append(_matching(part, keys).replace_schema_metadata())
     return pa.concat_tables(found)
+
+
+def _files(folder: str, kind: str) -> list[Path]:
+    return sorted(Path(folder).glob(f"*-dedup.index.{kind}/files/{kind}/*.arrow"))
 
 
 def _open(path: Path) -> pa.Table:
