@@ -18,7 +18,6 @@ from puna.data.outline import Line, outline, read_run
 from puna.data.parquet import read_table
 from puna.data.pipeline import last_kept, receipts_of
 from puna.data.receipts import Receipt
-from puna.data.report import summed
 from puna.data.samples import GROUP_BYTES, readable, text_size
 from puna.data.store import Store
 from puna.data.thresholds import threshold
@@ -137,18 +136,9 @@ def _with_sibling(store: Store, fate: dict[str, Any], receipts: dict[str, list[R
     return fate | {"kept_instead": other and other[1]}
 
 
-def report(out: str | Path | Store) -> dict[str, Any]:
-    """The funnel: for each step what came in, what went out, what was dropped for which reason, the cost."""
-    steps = {step: summed(receipts) for step, receipts in receipts_of(out).items()}
-    drops: Counter[str] = Counter()
-    for facts in steps.values():
-        drops.update(facts["drops"])
-    return {"steps": steps, "drops": dict(sorted(drops.items()))}
-
-
 def diff(first: str | Path | Store, second: str | Path | Store) -> dict[str, Any]:
     """What differs between two runs: counts by reason, and the documents that only one of them keeps."""
-    drops = [Counter(report(out)["drops"]) for out in (first, second)]
+    drops = [_drops(out) for out in (first, second)]
     names = sorted({*drops[0], *drops[1]})
     counts, examples = [0, 0], ([], [])  # type: tuple[list[int], tuple[list[str], list[str]]]
     rows = sum(
@@ -169,6 +159,15 @@ def diff(first: str | Path | Store, second: str | Path | Store) -> dict[str, Any
         "only_first": {"documents": counts[0], "examples": examples[0]},
         "only_second": {"documents": counts[1], "examples": examples[1]},
     }
+
+
+def _drops(out: str | Path | Store) -> Counter[str]:
+    """How many documents went for which reason."""
+    found: Counter[str] = Counter()
+    for receipts in receipts_of(out).values():
+        for receipt in receipts:
+            found.update(receipt.drops)
+    return found
 
 
 def _ids(out: str | Path | Store, share: int, shares: int) -> np.ndarray:

@@ -14,7 +14,8 @@ from puna.data.pipeline import receipts_of
 from puna.data.receipts import Receipt
 from puna.data.shards import SUFFIX, Header
 from puna.data.store import Store
-from puna.data.tallies import COUNTS, SIDES, counted, most_frequent, tally_names, total
+from puna.data.tallies import SIDES, counted, most_frequent, tally_names, total
+from puna.data.tally import COUNTS
 from puna.data.thresholds import threshold
 
 DOMAINS = 50  # told apart; the rest is summed
@@ -37,7 +38,7 @@ def report(out: str | Path | Store, domains: int = DOMAINS) -> dict[str, Any]:
     maps = [line.map for line in lines if line.steps and line.map and receipts[line.map]]
     first = tally_names(receipts[maps[0]]) if maps else []
     told = most_frequent(store, first, domains)
-    counts = {step: counted(store, step, receipts[step], told) for step in maps}
+    counts = {step: counted(store, receipts[step], told) for step in maps}
     stages = _stages(store, lines, maps, counts, receipts)
     funnel = _funnel(lines, maps, counts, "funnel", ("lang", "domain"))
     kept = next((row for row in reversed(stages) if not row["ending"]), None)
@@ -53,7 +54,7 @@ def report(out: str | Path | Store, domains: int = DOMAINS) -> dict[str, Any]:
         "reasons": _reasons(stages, funnel),
         **{f"by_{name}": _values(lines, maps, counts, name) for name in VALUES},
         "funnel": funnel,
-        "costs": {step: summed(held) for step, held in receipts.items()},
+        "costs": costs(receipts),
         "provenance": _provenance(run, receipts[run["steps"][0]]),
         "recipe": run,
     }
@@ -199,8 +200,12 @@ def _source_of(piece: str, sources: Rows) -> str:
     return str(max(fitting)[1]) if fitting else ""
 
 
-def summed(receipts: list[Receipt]) -> dict[str, Any]:
-    """What the receipts of one step say together."""
+def costs(receipts: Receipts) -> dict[str, dict[str, Any]]:
+    """What the receipts of each step say together."""
+    return {step: _together(held) for step, held in receipts.items()}
+
+
+def _together(receipts: list[Receipt]) -> dict[str, Any]:
     drops, skipped, stage_s = Counter[str](), Counter[str](), Counter[str]()
     for receipt in receipts:
         drops.update(receipt.drops)

@@ -14,10 +14,9 @@ import pyarrow.compute as pc
 from puna.data.parquet import read_table
 from puna.data.receipts import Receipt
 from puna.data.store import Store
-from puna.errors import DataError, need
+from puna.data.tally import COUNTS, TALLY, summed
 
 OTHERS = "(others)"
-COUNTS = ("documents", "bytes", "tokens")
 MOST = {"lang": 200, "domain": 50, "licence": 60, "optout": 30}  # values that are told apart
 FUNNEL = ("stage", "reason", "lang", "domain")
 SIDES = ("source", "licence", "optout")  # told by stage and reason, but not crossed with the others
@@ -25,35 +24,29 @@ HELD = 1 << 20  # rows that a sum holds before it is grouped again, and values t
 
 
 class Sums:
-    """Rows of equal keys added up, as they come."""
+    """Rows of equal keys added up, as they come; of a race, which has a `most`, only the leaders stay."""
 
-    def __init__(self, keys: Sequence[str], counts: Sequence[str] = COUNTS, most: int | None = None):
-        self.keys, self.counts, self.most = list(keys), list(counts), most
+    def __init__(self, keys: Sequence[str], most: int | None = None):
+        self.keys, self.most = tuple(keys), most
         self.held: list[pa.Table] = []
         self.rows = 0
 
     def add(self, table: pa.Table) -> None:
-        table = self._grouped(table)
-        self.held.append(table)
-        self.rows += len(table)
+        self.held.append(summed(table, self.keys))
+        self.rows += len(self.held[-1])
         if self.rows > HELD:
             self.held = [self.table()]
             self.rows = len(self.held[0])
 
     def table(self) -> pa.Table:
-        """Sorted by the keys; of a race only the leaders, the most frequent first."""
-        schema = [(key, pa.string()) for key in self.keys] + [(name, pa.int64()) for name in self.counts]
-        found = self._grouped(pa.concat_tables([pa.schema(schema).empty_table(), *self.held]))
+        """Sorted by the keys; of a race the most frequent first."""
+        found = summed(
+            pa.concat_tables([TALLY.empty_table().select([*self.keys, *COUNTS]), *self.held]), self.keys
+        )
         if self.most is None:
-            return found.sort_by([(key, "ascending") for key in self.keys])
-        order = [(self.counts[0], "descending"), *((key, "ascending") for key in self.keys)]
+            return found
+        order = [("documents", "descending"), *((key, "ascending") for key in self.keys)]
         return found.sort_by(order).slice(0, self.most)
-
-    def _grouped(self, table: pa.Table) -> pa.Table:
-        sums = [(name, "sum") for name in self.counts]
-        found = table.group_by(self.keys, use_threads=False).aggregate(sums)
-        found = found.select([*self.keys, *(f"{name}_sum" for name in self.counts)])
-        return found.rename_columns([*self.keys, *self.counts])
 
 
 def tally_names(receipts: Iterable[Receipt]) -> list[str]:
@@ -63,23 +56,20 @@ def tally_names(receipts: Iterable[Receipt]) -> list[str]:
 def most_frequent(store: Store, names: Sequence[str], domains: int) -> dict[str, pa.Array]:
     """For each open column the values that are told apart, by documents: counted over these tallies."""
     most = MOST | {"domain": domains}
-    races = {name: Sums([name], ["documents"], HELD // 2) for name in most}
+    races = {name: Sums([name], HELD // 2) for name in most}
     for name in names:
-        table = read_table(store, name, [*most, "documents"])
+        table = read_table(store, name, [*most, *COUNTS])
         for race in races.values():
             race.add(table)
     return {key: races[key].table()[key].combine_chunks().slice(0, many) for key, many in most.items()}
 
 
 def counted(
-    store: Store, step: str, receipts: Sequence[Receipt], told: dict[str, pa.Array]
+    store: Store, receipts: Sequence[Receipt], told: dict[str, pa.Array]
 ) -> dict[str, list[dict[str, Any]]]:
     """The counts of one step: "funnel" by stage, reason, language, domain, and by each of SIDES."""
-    names = tally_names(receipts)
-    fix = "the run is of an older Puna: run the recipe again, into another folder"
-    need(names or not receipts, f"{store.base}: step {step} holds no tallies", fix, DataError)
     sums = {"funnel": Sums(FUNNEL)} | {side: Sums(("stage", "reason", side)) for side in SIDES}
-    for name in names:
+    for name in tally_names(receipts):
         table = read_table(store, name)
         for column, values in told.items():
             at = table.column_names.index(column)

@@ -3,8 +3,9 @@
 from collections import Counter
 from itertools import pairwise
 
+import pyarrow as pa
 import pytest
-from reported import HOSTILE, Known, tallied
+from reported import HOSTILE, Known
 from toy_stages import Count, SameText, Short, recipe, survivors
 
 from puna.data.kinds import STAGES
@@ -14,14 +15,12 @@ from puna.data.report import report
 from puna.data.store import Store
 from puna.data.tallies import OTHERS, Sums
 from puna.data.thresholds import THRESHOLDS, threshold
-from puna.errors import DataError
 
 
 @pytest.fixture(scope="module")
 def out(tmp_path_factory):
     folder = tmp_path_factory.mktemp("reported")
     run(recipe(sources=(Known(),)), folder)
-    tallied(folder, Known())
     return folder
 
 
@@ -83,27 +82,17 @@ def test_all_but_the_largest_domains_are_summed(out):
 
 
 def test_a_race_keeps_its_leaders_however_many_run():
-    race = Sums(["domain"], ["documents"], 3)
-    import pyarrow as pa
+    race = Sums(["domain"], 3)
 
     for start in range(50):
         names = [f"d{n}" for n in range(start, start + 30)] + ["often"] * 5
-        race.add(pa.table({"domain": names, "documents": pa.array([1] * len(names), pa.int64())}))
+        once = pa.array([1] * len(names), pa.int64())
+        race.add(pa.table({"domain": names, "documents": once, "bytes": once, "tokens": once}))
     assert race.table()["domain"].to_pylist()[0] == "often" and len(race.table()) == 3
-
-
-def test_a_run_without_tallies_says_what_to_do(tmp_path):
-    run(recipe(stages=(Count(),)), tmp_path)
-    store = Store.at(tmp_path)
-    for name in store.names():
-        assert "/tally/" not in name, "the engine writes tallies: delete this test and `tallied`"
-    with pytest.raises(DataError, match=r"holds no tallies\n  try: .*run the recipe again"):
-        report(tmp_path)
 
 
 def test_a_run_that_stopped_halfway_is_reported_as_such(tmp_path):
     run(recipe(sources=(Known(),)), tmp_path, step="00-read")
-    tallied(tmp_path, Known())
     said = report(tmp_path)
     assert len(said["unfinished"]) == 10 and "00-read" not in said["unfinished"]
     assert said["read"]["documents"] == 240 and [s["stage"] for s in said["stages"]] == [
@@ -174,7 +163,6 @@ def test_hostile_names_are_only_names(out):
 
 def test_the_same_run_has_the_same_report(out, tmp_path):
     run(recipe(sources=(Known(),)), tmp_path)
-    tallied(tmp_path, Known())
     one, other = report(out), report(tmp_path)
     for key in ("reasons", "funnel", "by_lang", "by_domain", "by_source"):
         assert one[key] == other[key]
@@ -182,6 +170,5 @@ def test_the_same_run_has_the_same_report(out, tmp_path):
 
 def test_a_stage_that_stands_twice_in_a_chain_has_one_line(tmp_path):
     run(recipe(sources=(Known(),), stages=(Count(), Short(few=5), Short(few=8), SameText())), tmp_path)
-    tallied(tmp_path, Known())
     stages = {stage["stage"]: stage for stage in report(tmp_path)["stages"]}
     assert len(stages) == 4 and [s["few"] for s in stages["toy.short"]["settings"]] == [5, 8]
