@@ -136,6 +136,7 @@ def report(
     from puna.data.report import report as found
 
     need(domains > 0, f"--domains {domains}: at least one", "--domains 50")
+    need(html is None or not html.is_dir(), f"--html {html}: is a folder", f"--html {html}/report.html")
     facts = found(out, domains)
     place = _page(out, html, facts) if html or open else None
     if json:

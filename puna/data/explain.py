@@ -14,16 +14,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from puna.data.glance import GROUP_BYTES, readable, text_size
 from puna.data.outline import Line, outline, read_run
 from puna.data.parquet import read_table
 from puna.data.pipeline import last_kept, receipts_of
 from puna.data.receipts import Receipt
-from puna.data.samples import GROUP_BYTES, readable, text_size
 from puna.data.store import Store
 from puna.data.thresholds import threshold
 
 EXAMPLES = 20
 IDS = 20_000_000  # that a comparison holds at once
+ANSWERS = 50  # documents of one address that are told of
 HANDS = 8  # files that are looked into at a time
 
 
@@ -46,6 +47,8 @@ def explain(out: str | Path | Store, wanted: str) -> list[dict[str, Any]]:
             step = name.partition("/")[0]
             fate = {"kept": name} if "/kept/" in name else {"dropped": step} | _why(lines, step, row)
             found.setdefault(row["id"], row | fate)
+            if len(found) >= ANSWERS:
+                break
         if found:
             break
     return [fate if "kept" in fate else _with_sibling(store, fate, receipts) for fate in found.values()]

@@ -5,7 +5,6 @@ leave: what a stage read is what it dropped and what came after it.
 """
 
 from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,10 +36,10 @@ def report(out: str | Path | Store, domains: int = DOMAINS) -> dict[str, Any]:
     lines = outline(run)
     maps = [line.map for line in lines if line.steps and line.map and receipts[line.map]]
     first = tally_names(receipts[maps[0]]) if maps else []
-    told = most_frequent(store, first, domains)
-    counts = {step: counted(store, receipts[step], told) for step in maps}
+    largest = most_frequent(store, first, domains)
+    counts = {step: counted(store, receipts[step], largest) for step in maps}
     stages = _stages(store, lines, maps, counts, receipts)
-    funnel = _funnel(lines, maps, counts, "funnel", ("lang", "domain"))
+    told = _funnel(maps, counts, stages)
     kept = next((row for row in reversed(stages) if not row["ending"]), None)
     return {
         "run": store.base,
@@ -51,9 +50,9 @@ def report(out: str | Path | Store, domains: int = DOMAINS) -> dict[str, Any]:
         "read": _without_tokens(total(counts[maps[0]]["funnel"])) if maps else None,
         "kept": {key: kept[f"{key}_left"] for key in COUNTS} if kept and maps else None,
         "stages": stages,
-        "reasons": _reasons(stages, funnel),
-        **{f"by_{name}": _values(lines, maps, counts, name) for name in VALUES},
-        "funnel": funnel,
+        "reasons": _reasons(stages, told["funnel"]),
+        **{f"by_{name}": _values(told[name if name in SIDES else "funnel"], name) for name in VALUES},
+        "funnel": told["funnel"],
         "costs": costs(receipts),
         "provenance": _provenance(run, receipts[run["steps"][0]]),
         "recipe": run,
@@ -123,18 +122,19 @@ def _cost(line: Line, receipts: Receipts) -> dict[str, Any]:
     return {"cpu_s": round(seconds, 3), "peak_mb": max((r.rss_mb for r in held), default=0)}
 
 
-def _funnel(
-    lines: list[Line], maps: list[str], counts: dict[str, Any], key: str, names: Sequence[str]
-) -> Rows:
-    """Rows of several steps as one funnel: what each step dropped, and what the last one kept."""
-    found: Rows = []
+def _funnel(maps: list[str], counts: dict[str, Any], stages: Rows) -> dict[str, Rows]:
+    """Of all steps one funnel, by every set of keys: what each step dropped, and what the last one kept."""
+    uncounted = {(row["step"], row["stage"]) for row in stages if row["tokens_left"] is None}
+    if all(row["tokens_left"] is None for row in stages if not row["ending"]):
+        uncounted |= {(step, "") for step in maps}
+    found: dict[str, Rows] = {key: [] for key in ("funnel", *SIDES)}
     for step in maps:
-        for row in counts[step][key]:
-            if row["reason"] or step == maps[-1]:
-                where = {"step": step, "stage": row["stage"], "reason": row["reason"]}
-                found.append(where | {name: row[name] for name in (*names, *COUNTS)})
-    counted_tokens = any(row["tokens"] for row in found)
-    return found if counted_tokens else [row | {"tokens": None} for row in found]
+        for key, rows in counts[step].items():
+            for row in rows:
+                if row["reason"] or step == maps[-1]:
+                    known = (step, row["stage"]) not in uncounted
+                    found[key].append({"step": step} | row | ({} if known else {"tokens": None}))
+    return found
 
 
 def _reasons(stages: Rows, funnel: Rows) -> Rows:
@@ -143,9 +143,9 @@ def _reasons(stages: Rows, funnel: Rows) -> Rows:
     found: dict[tuple[str, str, str], dict[str, Any]] = {}
     for row in funnel:
         if row["reason"]:
-            at = found.setdefault((row["step"], row["stage"], row["reason"]), dict.fromkeys(COUNTS[:2], 0))
-            for name in at:
-                at[name] += row[name]
+            at = found.setdefault((row["step"], row["stage"], row["reason"]), dict.fromkeys(COUNTS, 0))
+            for name in COUNTS:
+                at[name] = None if row[name] is None else at[name] + row[name]
     settings = {(s["step"], s["stage"]): s["settings"] for s in stages}
     rows = [
         {"reason": reason, "stage": stage, "step": step, **counts,
@@ -156,10 +156,10 @@ def _reasons(stages: Rows, funnel: Rows) -> Rows:
     return sorted(rows, key=lambda row: (-row["documents"], row["reason"]))
 
 
-def _values(lines: list[Line], maps: list[str], counts: dict[str, Any], name: str) -> Rows:
+def _values(rows: Rows, name: str) -> Rows:
     """Each value of a column: documents and bytes read and kept, and how many each stage dropped."""
     found: dict[str, dict[str, Any]] = {}
-    for row in _funnel(lines, maps, counts, name if name in SIDES else "funnel", (name,)):
+    for row in rows:
         at = found.setdefault(row[name], dict.fromkeys(("read", "read_bytes", "kept", "kept_bytes"), 0))
         at.setdefault("kept_tokens", None)
         at.setdefault("dropped", Counter())
@@ -171,8 +171,8 @@ def _values(lines: list[Line], maps: list[str], counts: dict[str, Any], name: st
         at["kept"] += row["documents"]
         at["kept_bytes"] += row["bytes"]
         at["kept_tokens"] = None if row["tokens"] is None else (at["kept_tokens"] or 0) + row["tokens"]
-    rows = [{name: value} | facts | {"dropped": dict(facts["dropped"])} for value, facts in found.items()]
-    return sorted(rows, key=lambda row: (-row["read"], row[name]))
+    told = [{name: value} | facts | {"dropped": dict(facts["dropped"])} for value, facts in found.items()]
+    return sorted(told, key=lambda row: (-row["read"], row[name]))
 
 
 def _provenance(run: dict[str, Any], receipts: list[Receipt]) -> dict[str, Any]:

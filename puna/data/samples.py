@@ -6,9 +6,8 @@ own files, so a report is the same every time.
 """
 
 import hashlib
-import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,21 +16,20 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from puna.data.glance import FILES, GROUP_BYTES, chosen, readable, text_size
 from puna.data.outline import Line, outline, read_run
+from puna.data.pairs import pairs
 from puna.data.parquet import text_bytes
 from puna.data.pipeline import receipts_of
 from puna.data.receipts import Output, Receipt
 from puna.data.store import Store
 from puna.data.thresholds import column
 
-FILES = 48  # of a step that are looked into
 GROUPS = 6  # row groups of kept documents whose texts are read
-GROUP_BYTES = 64 << 20  # of text in a row group; a larger one is not read
 OF_REASON = 3  # dropped texts shown
 TRIES = 3  # more files that are looked into for a rare reason
 KEPT = 9  # kept texts shown
-PAIRS = 5  # of copies, of each stage that removes them
-CHARACTERS = 1500  # of a text that are handed on
+VALUES = 200_000  # measured values of a reason
 ABOUT = ["id", "source", "url", "stage", "reason", "value", "sibling"]
 
 
@@ -58,21 +56,11 @@ def samples(out: str | Path | Store) -> dict[str, Any]:
     return {
         "kept": kept,
         "dropped": dict(sorted(dropped["shown"].items())),
-        "pairs": {line.stage: found for line in lines if (found := _pairs(store, line, receipts[line.map]))},
+        "pairs": {line.stage: found for line in lines if (found := pairs(store, receipts[line.map]))},
         "values": _values(store, kept_files, dropped["values"]),
         "lengths": {"kept": sizes, "dropped": _weighted(dropped["sizes"], told)},
         "clusters": _clusters(store, kept_files, lines),
     }
-
-
-def chosen(outputs: Iterable[Output], most: int) -> list[Output]:
-    """Some of the files, always the same ones: a file of twice the rows is twice as likely."""
-
-    def place(one: Output) -> float:
-        head = int.from_bytes(hashlib.sha256(one.name.encode()).digest()[:7], "big")
-        return -math.log((head + 1) / 2**56) / max(one.rows, 1)
-
-    return sorted(outputs, key=place)[:most]
 
 
 def _dropped(store: Store, receipts: Sequence[Receipt], found: dict[str, Any]) -> None:
@@ -97,7 +85,8 @@ def _sidecar(store: Store, name: str, found: dict[str, Any]) -> None:
             reasons = pc.unique(table["reason"]).to_pylist()
             for reason in reasons:
                 values = table.filter(pc.equal(table["reason"], reason))["value"].drop_null().to_numpy()
-                found["values"][reason].append(values)
+                if sum(map(len, found["values"][reason])) < VALUES:
+                    found["values"][reason].append(values)
             if all(_has_enough(found["shown"][r]) for r in reasons):
                 continue
             table = file.read_row_group(
@@ -127,23 +116,6 @@ def _show(table: pa.Table, shown: dict[str, list]) -> None:
         held += readable(some)
         held.sort(key=lambda row: (row["text"] is None, row["id"]))
         del held[OF_REASON:]
-
-
-def readable(table: pa.Table) -> list[dict[str, Any]]:
-    """Rows as plain values: ids in hex, only the beginning of a text."""
-    if "text" in table.column_names:
-        at = table.column_names.index("text")
-        cut = pc.utf8_slice_codeunits(table["text"], 0, CHARACTERS)
-        table = table.append_column("characters", pc.utf8_length(table["text"])).set_column(at, "text", cut)
-    rows = table.to_pylist()
-    return [{k: v.hex() if isinstance(v, bytes) else v for k, v in row.items()} for row in rows]
-
-
-def text_size(file: pq.ParquetFile, group: int) -> int:
-    """Bytes that the texts of a row group take when they are read."""
-    facts = file.metadata.row_group(group)
-    names = [facts.column(i).path_in_schema for i in range(facts.num_columns)]
-    return int(facts.column(names.index("text")).total_uncompressed_size)
 
 
 def _kept(store: Store, outputs: Sequence[Output]) -> tuple[list[dict[str, Any]], list[int]]:
@@ -203,68 +175,3 @@ def _clusters(store: Store, kept: Sequence[Output], lines: Sequence[Line]) -> di
         for name in table.column_names:
             found[notes[name]].update(table[name].drop_null().cast(pa.int64(), safe=False).to_pylist())
     return {stage: dict(sorted(counts.items())) for stage, counts in sorted(found.items()) if counts}
-
-
-def _pairs(store: Store, line: Line, receipts: Sequence[Receipt]) -> list[dict[str, Any]]:
-    """Dropped documents beside the ones kept for them, the least alike first; found among FILES."""
-    some = [r for r in receipts if any("/dropped/" in o.name and o.rows for o in r.outputs)]
-    some = sorted(some, key=lambda r: hashlib.sha256(r.task.encode()).digest())[:FILES]
-    gone = [
-        _copies(store, o.name, number)
-        for number, r in enumerate(some)
-        for o in r.outputs
-        if "/dropped/" in o.name
-    ]
-    if not gone or not len(copies := pa.concat_tables(gone)):
-        return []
-    kept = [o.name for r in some for o in r.kept()]
-    kept += [o.name for o in chosen([o for r in receipts for o in r.kept() if o.rows], FILES)]
-    kept = list(dict.fromkeys(kept))
-    ids = [_column(store, name, "id") for name in kept]
-    at = pc.index_in(copies["sibling"], value_set=pa.concat_arrays(ids))
-    files = np.repeat(np.arange(len(kept)), [len(one) for one in ids])
-    copies = (
-        copies.append_column("at", at)
-        .filter(pc.is_valid(at))
-        .sort_by([("value", "ascending"), ("id", "ascending")])
-    )
-    found = []
-    most = PAIRS if pc.count_distinct(copies["value"]).as_py() > PAIRS else 2
-    for row in copies.take(pa.array(_spread(len(copies), most))).to_pylist():
-        before = [name for name in some[row["task"]].inputs if "/kept/" in name]
-        texts = [find(store, name, row["id"]) for name in before]
-        found.append(
-            {"gone": next(filter(None, texts), None) or readable(pa.Table.from_pylist([row]))[0],
-             "kept": find(store, kept[files[row["at"]]], row["sibling"]),
-             "reason": row["reason"], "value": row["value"]}
-        )  # fmt: skip
-    return found
-
-
-def _spread(count: int, most: int) -> list[int]:
-    """Places from the first to the last, evenly."""
-    return sorted({round(place) for place in np.linspace(0, count - 1, min(count, most))}) if count else []
-
-
-def _copies(store: Store, name: str, task: int) -> pa.Table:
-    with store.open(name) as source:
-        table = pq.ParquetFile(source).read(["id", "source", "url", "reason", "value", "sibling"])
-    table = table.filter(pc.is_valid(table["sibling"]))
-    return table.append_column("task", pa.array(np.full(len(table), task), pa.int64()))
-
-
-def _column(store: Store, name: str, wanted: str) -> pa.Array:
-    with store.open(name) as source:
-        return pq.ParquetFile(source).read([wanted])[wanted].combine_chunks()
-
-
-def find(store: Store, name: str, id: bytes) -> dict[str, Any] | None:
-    """A document of a file, with the beginning of its text; only its row group is read."""
-    with store.open(name) as source:
-        file = pq.ParquetFile(source)
-        for group in range(file.num_row_groups):
-            hit = pc.equal(file.read_row_group(group, ["id"])["id"], pa.scalar(id, pa.binary(16)))
-            if pc.any(hit).as_py():
-                wanted = ["id", "source", "url"] + ["text"] * (text_size(file, group) <= GROUP_BYTES)
-                return readable(file.read_row_group(group, wanted).filter(hit))[0]
-    return None

@@ -5,7 +5,7 @@ domains, licences) are cut to their most frequent values, the rest is summed as 
 small however large the run was.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -20,6 +20,7 @@ OTHERS = "(others)"
 MOST = {"lang": 200, "domain": 50, "licence": 60, "optout": 30}  # values that are told apart
 FUNNEL = ("stage", "reason", "lang", "domain")
 SIDES = ("source", "licence", "optout")  # told by stage and reason, but not crossed with the others
+TOGETHER = 256  # tallies that are read before they are summed
 HELD = 1 << 20  # rows that a sum holds before it is grouped again, and values that stay in the race
 
 
@@ -57,11 +58,23 @@ def most_frequent(store: Store, names: Sequence[str], domains: int) -> dict[str,
     """For each open column the values that are told apart, by documents: counted over these tallies."""
     most = MOST | {"domain": domains}
     races = {name: Sums([name], HELD // 2) for name in most}
-    for name in names:
-        table = read_table(store, name, [*most, *COUNTS])
+    for table in _read(store, names, [*most, *COUNTS]):
         for race in races.values():
             race.add(table)
     return {key: races[key].table()[key].combine_chunks().slice(0, many) for key, many in most.items()}
+
+
+def _read(store: Store, names: Sequence[str], columns: list[str] | None = None) -> Iterator[pa.Table]:
+    """The tallies, many small ones as one table."""
+    held, rows = [], 0
+    for name in names:
+        held.append(read_table(store, name, columns))
+        rows += len(held[-1])
+        if len(held) == TOGETHER or rows > HELD:
+            yield pa.concat_tables(held)
+            held, rows = [], 0
+    if held:
+        yield pa.concat_tables(held)
 
 
 def counted(
@@ -69,8 +82,7 @@ def counted(
 ) -> dict[str, list[dict[str, Any]]]:
     """The counts of one step: "funnel" by stage, reason, language, domain, and by each of SIDES."""
     sums = {"funnel": Sums(FUNNEL)} | {side: Sums(("stage", "reason", side)) for side in SIDES}
-    for name in tally_names(receipts):
-        table = read_table(store, name)
+    for table in _read(store, tally_names(receipts)):
         for column, values in told.items():
             at = table.column_names.index(column)
             known = pc.is_in(table[column], value_set=values)

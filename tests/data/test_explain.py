@@ -1,12 +1,14 @@
 """Any document's fate is told, with value and sibling; two runs are compared; a plan is made, also on paper."""
 
+import pyarrow.parquet as pq
 import pytest
 from toy_stages import Count, Made, SameText, Short, recipe, survivors
 
 from puna.data.estimate import Size, plan, rates
-from puna.data.explain import diff, explain
+from puna.data.explain import ANSWERS, diff, explain, left_out
 from puna.data.pipeline import receipts_of, run
 from puna.data.report import costs
+from puna.data.sources.jsonl import Jsonl
 from puna.errors import DataError
 
 
@@ -67,3 +69,44 @@ def test_receipts_replace_the_rates_of_the_package(out):
     spent = costs(receipts_of(out))["00-read"]
     assert measured["toy.count"] == pytest.approx(spent["bytes"] / 1e6 / spent["stage_s"]["toy.count"])
     assert plan(recipe(), run=out)["tasks"] > 0
+
+
+def test_the_threshold_the_sibling_and_both_texts_come_with_the_answer(out):
+    copies = [
+        fate for row in range(0, 60, 5) if "dropped" in (fate := explain(out, f"http://x.org/1/{row}")[0])
+    ]
+    assert len(copies) > 2
+    for fate in copies:
+        assert fate["kept_instead"]["id"] == fate["sibling"] != fate["id"]
+        assert fate["kept_instead"]["text"] == fate["text"] and fate["characters"] == len(fate["text"])
+        assert fate["settings"][0]["name"] == "toy.same"
+    assert explain(out, copies[0]["id"]) == [copies[0]]
+
+
+def test_only_the_key_is_read_where_a_document_is_not(out, monkeypatch):
+    wanted, read = f"http://x.org/3/{7}", pq.ParquetFile.read_row_group
+    columns = []
+
+    def noting(file, group, names=None, **more):
+        columns.append(tuple(names or ["all"]))
+        return read(file, group, names, **more)
+
+    monkeypatch.setattr(pq.ParquetFile, "read_row_group", noting)
+    [fate] = explain(out, wanted)
+    groups = sum(pq.ParquetFile(path).num_row_groups for path in out.glob("*/[kd]*/*.parquet"))
+    assert fate["url"] == wanted and len(columns) < groups and columns.count(("url",)) >= len(columns) - 2
+
+
+def test_an_address_of_many_documents_has_a_bounded_answer(tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        Made, "row", lambda self, piece, row, made=Made.row: made(self, piece, row) | {"url": "same"}
+    )
+    run(recipe(stages=(Count(), Short())), tmp_path)
+    assert len(explain(tmp_path, "same")) == ANSWERS
+
+
+def test_what_sources_left_out_is_counted(tmp_path):
+    (tmp_path / "in.jsonl").write_text('{"text": "a word or two"}\nbroken\n{"text": ""}\n')
+    source = Jsonl(name="lines", paths=(str(tmp_path / "in.jsonl"),))
+    run(recipe(sources=(source,), stages=()), tmp_path / "out")
+    assert sum(left_out(tmp_path / "out").values()) == 2

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from itertools import pairwise
+from typing import ClassVar
 
 import pyarrow as pa
 import pytest
@@ -10,8 +11,11 @@ from toy_stages import Count, SameText, Short, recipe, survivors
 
 from puna.data.kinds import STAGES
 from puna.data.outline import outline, read_run
+from puna.data.page.page import page
 from puna.data.pipeline import run
 from puna.data.report import report
+from puna.data.samples import samples
+from puna.data.stage import Annotation
 from puna.data.store import Store
 from puna.data.tallies import OTHERS, Sums
 from puna.data.thresholds import THRESHOLDS, threshold
@@ -172,3 +176,42 @@ def test_a_stage_that_stands_twice_in_a_chain_has_one_line(tmp_path):
     run(recipe(sources=(Known(),), stages=(Count(), Short(few=5), Short(few=8), SameText())), tmp_path)
     stages = {stage["stage"]: stage for stage in report(tmp_path)["stages"]}
     assert len(stages) == 4 and [s["few"] for s in stages["toy.short"]["settings"]] == [5, 8]
+
+
+class CountWords(Annotation):
+    """Stands for the stage that counts tokens: it writes the column `tokens`."""
+
+    name: ClassVar[str] = "tokens.count"
+    writes: ClassVar[dict[str, pa.DataType]] = {"tokens": pa.int32()}
+
+    def __call__(self, table):
+        words = [len(text.split()) for text in table["text"].to_pylist()]
+        return table.append_column("tokens", pa.array(words, pa.int32()))
+
+
+def test_tokens_are_told_from_where_they_are_counted(tmp_path):
+    stages = (Count(), Short(), CountWords(), SameText())
+    run(recipe(sources=(Known(),), stages=stages), tmp_path)
+    said = report(tmp_path)
+    left = {stage["stage"]: stage["tokens_left"] for stage in said["stages"]}
+    words = {row["url"]: len(row["text"].split()) for row in rows()}
+    kept = sum(words[url] for url in survivors(Known()))
+    long = sum(count for count in words.values() if count >= 8)
+    assert left == {
+        "read": None,
+        "toy.count": None,
+        "toy.short": None,
+        "tokens.count": long,
+        "toy.same": kept,
+    }
+    assert {row["reason"]: row["tokens"] for row in said["reasons"]} == {
+        "toy.short.few_words": None, "toy.same.text": long - kept
+    }  # fmt: skip
+    assert said["kept"]["tokens"] == kept == sum(row["kept_tokens"] or 0 for row in said["by_domain"])
+
+
+def test_what_only_annotates_drops_nothing(tmp_path):
+    run(recipe(sources=(Known(),), mode="annotate"), tmp_path)
+    said = report(tmp_path)
+    assert said["kept"]["documents"] == 240 and said["reasons"] == []
+    assert "annotates" in page(said, samples(tmp_path), "run")

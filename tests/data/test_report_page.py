@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from reported import HOSTILE, Known
 from toy_stages import recipe
 
+from puna.data import glance, pairs
 from puna.data import samples as looking
 from puna.data.page.beside import beside
 from puna.data.page.figures import histogram, number, percent, size
@@ -145,7 +146,8 @@ def test_kept_documents_that_carry_the_measure_stand_above_the_line():
 
 
 def test_only_some_files_are_looked_into_and_few_texts_read(out, monkeypatch):
-    monkeypatch.setattr(looking, "FILES", 2)
+    for module in (looking, pairs):
+        monkeypatch.setattr(module, "FILES", 2)
     monkeypatch.setattr(looking, "TRIES", 1)
     monkeypatch.setattr(looking, "GROUPS", 1)
     groups, read = [], pq.ParquetFile.read_row_group
@@ -165,6 +167,7 @@ def test_only_some_files_are_looked_into_and_few_texts_read(out, monkeypatch):
 
 def test_a_text_too_large_is_not_read(out, monkeypatch):
     monkeypatch.setattr(looking, "GROUP_BYTES", 10)
+    monkeypatch.setattr(glance, "GROUP_BYTES", 10)
     found = samples(out)
     shown = [row for rows in found["dropped"].values() for row in rows]
     assert found["kept"] == [] and shown and all(row["text"] is None for row in shown)

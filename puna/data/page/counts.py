@@ -85,7 +85,7 @@ def rule(found: Facts | None) -> Html | None:
     if not found:
         return None
     sign = "<" if found["drops"] == "below" else ">"
-    also = f", or as {found['by']} says" if found["by"] else ""
+    also = f" (or {found['by']})" if found["by"] else ""
     return tag("span", f"{sign} {number(found['value'])}{also}", cls="mono", title=found["setting"])
 
 

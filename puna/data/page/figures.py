@@ -40,10 +40,17 @@ def bar(share: float, kind: str = "kept", label: str | None = None) -> Html:
 
 
 def table(head: Sequence[Inside], rows: Sequence[Sequence[Inside]], cls: str = "", words: int = 1) -> Html:
-    """Columns of words first, then of numbers; it scrolls by itself where the page is narrow."""
+    """Columns of words first, then of numbers; one of which nothing is known is left out.
+
+    It scrolls by itself where the page is narrow.
+    """
+    known = [i for i in range(len(head)) if i < words or any(row[i] not in ("–", "") for row in rows)]
 
     def cells(kind: str, row: Sequence[Inside]) -> Html:
-        return tag("tr", [tag(kind, cell, cls=None if i < words else "n") for i, cell in enumerate(row)])
+        return tag(
+            "tr",
+            [tag(kind, cell, cls=None if i < words else "n") for i, cell in enumerate(row) if i in known],
+        )
 
     body = tag("tbody", [cells("td", row) for row in rows])
     return tag("div", tag("table", tag("thead", cells("th", head)), body, cls=cls or None), cls="scroll")
