@@ -38,21 +38,15 @@ def samples(out: str | Path | Store) -> dict[str, Any]:
     store = Store.at(out)
     receipts = receipts_of(store)
     lines = [line for line in outline(read_run(store)) if line.steps and line.map and receipts[line.map]]
-    kept_files = (
-        chosen([o for r in receipts[lines[-1].map] for o in r.kept() if o.rows], FILES) if lines else []
-    )
-    dropped: dict[str, Any] = {
-        "shown": defaultdict(list),
-        "values": defaultdict(list),
-        "sizes": defaultdict(list),
-    }
+    last = receipts[lines[-1].map] if lines else []
+    kept_files = chosen([output for receipt in last for output in receipt.kept() if output.rows], FILES)
+    dropped: dict[str, Any] = {key: defaultdict(list) for key in ("shown", "values", "sizes")}
+    told: Counter[str] = Counter()
     for line in lines:
         _dropped(store, receipts[line.map], dropped)
-    kept, sizes = _kept(store, kept_files)
-    told = Counter[str]()
-    for line in lines:
         for receipt in receipts[line.map]:
             told.update(receipt.drops)
+    kept, sizes = _kept(store, kept_files)
     return {
         "kept": kept,
         "dropped": dict(sorted(dropped["shown"].items())),
@@ -89,17 +83,19 @@ def _sidecar(store: Store, name: str, found: dict[str, Any]) -> None:
                     found["values"][reason].append(values)
             if all(_has_enough(found["shown"][r]) for r in reasons):
                 continue
-            table = file.read_row_group(
-                group, [*ABOUT, "text"] if text_size(file, group) <= GROUP_BYTES else ABOUT
-            )
-            if "text" not in table.column_names:
-                table = table.append_column("text", pa.nulls(len(table), pa.large_string()))
-            with_text = table.filter(pc.is_valid(table["text"]))
-            for reason, size in zip(
-                with_text["reason"].to_pylist(), text_bytes(with_text).tolist(), strict=True
-            ):
-                found["sizes"][reason].append(size)
+            table = _with_texts(file, group)
             _show(table, found["shown"])
+            table = table.filter(pc.is_valid(table["text"]))
+            for reason, size in zip(table["reason"].to_pylist(), text_bytes(table).tolist(), strict=True):
+                found["sizes"][reason].append(size)
+
+
+def _with_texts(file: pq.ParquetFile, group: int) -> pa.Table:
+    """A row group of a sidecar; without its texts where they are too large to be read."""
+    if text_size(file, group) <= GROUP_BYTES:
+        return file.read_row_group(group, [*ABOUT, "text"])
+    table = file.read_row_group(group, ABOUT)
+    return table.append_column("text", pa.nulls(len(table), pa.large_string()))
 
 
 def _has_enough(rows: list[dict[str, Any]]) -> bool:
@@ -152,7 +148,7 @@ def _values(store: Store, kept: Sequence[Output], dropped: dict[str, list]) -> d
     for output in kept:
         with store.open(output.name) as source:
             file = pq.ParquetFile(source)
-            names = file.schema_arrow.names
+            names = [field.name for field in file.schema_arrow if _is_number(field.type)]
             columns = columns or {reason: at for reason in dropped if (at := column(reason, names))}
             table = file.read([*set(columns.values())]) if columns else pa.table({})
         for name in table.column_names:
@@ -162,6 +158,10 @@ def _values(store: Store, kept: Sequence[Output], dropped: dict[str, list]) -> d
                  "kept": np.concatenate(found[columns[reason]]) if reason in columns else None}
         for reason, parts in sorted(dropped.items())
     }  # fmt: skip
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_floating(kind) or pa.types.is_integer(kind))
 
 
 def _clusters(store: Store, kept: Sequence[Output], lines: Sequence[Line]) -> dict[str, dict[int, int]]:

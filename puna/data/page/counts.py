@@ -8,6 +8,7 @@ from puna.data.page.html import Html, Inside, clipped, joined, named, tag
 
 ROWS = 25  # of a table of values; the rest is in the JSON
 LANGUAGES = 24  # of the heat table
+RECIPE = 100_000  # characters
 UNKNOWN = "(not known)"
 Facts = dict[str, Any]
 
@@ -165,5 +166,5 @@ def provenance(facts: Facts) -> Html:
 
 def recipe(facts: Facts) -> Html:
     """The recipe as it was resolved, every setting written out."""
-    said = json.dumps(facts["recipe"], indent=1, ensure_ascii=False)
+    said = clipped(json.dumps(facts["recipe"], indent=1, ensure_ascii=False), RECIPE)
     return tag("details", tag("summary", "The whole recipe, every setting"), tag("pre", tag("code", said)))
