@@ -220,3 +220,22 @@ def test_the_same_run_gives_the_same_page(out, made):
 def test_a_run_in_which_nothing_is_done_has_a_page(tmp_path):
     run(recipe(), tmp_path, shard=(7, 8), step="00-read")
     assert "Nothing was read yet" in page(report(tmp_path), samples(tmp_path), "run")
+
+
+def test_whatever_is_hostile_the_page_is_whole(out):
+    facts, found = report(out), samples(out)
+    found["dropped"] = {_poisoned(reason): rows for reason, rows in found["dropped"].items()}
+    found["values"] = {_poisoned(reason): seen for reason, seen in found["values"].items()}
+    made = page(_poisoned(facts), _poisoned(found), HOSTILE)
+    seen = Seen(made)
+    assert seen.open == [] and seen.tags <= ALLOWED and "<script" not in made
+    assert not {name for name, _ in seen.attributes if name.startswith("on")}
+
+
+def _poisoned(value):
+    """Every text in it made hostile: reasons, stages, sources, languages, hosts, settings, pieces, documents."""
+    if isinstance(value, dict):
+        return {key: _poisoned(inside) for key, inside in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_poisoned(inside) for inside in value)
+    return f"{HOSTILE}'\"--></style>{value}" if isinstance(value, str) else value
