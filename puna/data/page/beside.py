@@ -3,7 +3,7 @@
 import re
 from difflib import SequenceMatcher
 
-from puna.data.page.html import Html, clipped, tag
+from puna.data.page.html import Html, clipped, joined, tag
 
 WORDS = 260  # of each side that are compared: the cost grows with their product
 CONTEXT = 14  # equal words shown before the first difference
@@ -28,4 +28,7 @@ def beside(gone: str, kept: str) -> tuple[Html, Html, bool]:
 
 def _said(words: list[str], equal: bool, mark: str) -> Html | str:
     text = "".join(clipped(word, LETTERS) for word in words)
-    return text if equal or not text else tag(mark, text)
+    if equal or not text:
+        return text
+    blank = len(text) - len(text.lstrip())
+    return joined(text[:blank], tag(mark, text[blank:]))
