@@ -1,6 +1,7 @@
 """`puna data plan | run | report | explain | diff | verify | launch`: from raw pages to audited shards."""
 
 import json as formats
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -47,6 +48,7 @@ def plan(
         One JSON object instead of a table.
     """
     need_data()
+    from puna.cli.data_lines import size as _size
     from puna.data.estimate import Size, rates
     from puna.data.estimate import plan as planned
 
@@ -62,7 +64,7 @@ def plan(
         return print_json(facts)
     rows = [[s["step"], s["tasks"], _size(s["writes"]), f"{s['memory_mb']:,} MB", f"{s['core_hours']:,.2f}"]
             for s in facts["steps"]]  # fmt: skip
-    print_table(["step", "tasks", "writes", "memory", "core-hours"], rows)
+    printprint_table(["step", "tasks", "writes", "memory", "core-hours"], rows)
     print(f"{facts['size']['documents']:,} documents, {_size(facts['size']['text_bytes'])} of text:")
     said = f"{facts['tasks']:,} tasks, {facts['core_hours']:,.2f} core-hours"
     print(f"{said}, {_size(facts['disk_bytes'])} written")
@@ -111,7 +113,9 @@ def run(
     return 0
 
 
-def report(out: str, /, *, json: bool = False) -> int:
+def report(
+    out: str, /, *, json: bool = False, html: Path | None = None, open: bool = False, domains: int = 50
+) -> int:
     """Tell what a run kept and dropped, and why.
 
     Parameters
@@ -119,23 +123,56 @@ def report(out: str, /, *, json: bool = False) -> int:
     out
         The folder of the run.
     json
-        One JSON object instead of a table.
+        One JSON object instead of tables.
+    html
+        Write it as one page with samples and plots; without a script, nothing is fetched.
+    open
+        Show the page in a browser, where there is one; it is RUN/report.html if --html names no other.
+    domains
+        How many domains are told apart.
     """
     need_data()
-    from puna.data.explain import report as found
+    from puna.cli.data_lines import report_lines
+    from puna.data.report import report as found
 
-    facts = found(out)
+    need(domains > 0, f"--domains {domains}: at least one", "--domains 50")
+    need(html is None or not html.is_dir(), f"--html {html}: is a folder", f"--html {html}/report.html")
+    facts = found(out, domains)
+    place = _page(out, html, facts) if html or open else None
     if json:
-        return print_json(facts)
-    rows = [[name, s["tasks"], s["rows_in"], s["rows_out"], _size(s["bytes"]), f"{s['cpu_s']:,.1f} s"]
-            for name, s in facts["steps"].items()]  # fmt: skip
-    print_table(["step", "tasks", "in", "out", "text", "CPU"], rows)
-    if facts["drops"]:
-        print()
-        print_table(
-            ["dropped for", "documents"], sorted(map(list, facts["drops"].items()), key=lambda row: -row[1])
-        )
+        print_json(facts)
+    else:
+        print(clean("\n".join(report_lines(facts))))
+        if place:
+            print(f"\n{place}")
+    if open and place:
+        _shown_in_browser(place)
     return 0
+
+
+def _page(out: str, html: Path | None, facts: dict[str, Any]) -> str:
+    """Writes the page, whole or not at all: where it is."""
+    from puna.data.page.page import page
+    from puna.data.samples import samples
+    from puna.data.store import Store
+
+    text = page(facts, samples(out), out)
+    store = Store.at(html.resolve().parent if html else out)
+    store.put(html.name if html else "report.html", text.encode())
+    return str(html) if html else f"{out.rstrip('/')}/report.html"
+
+
+def _shown_in_browser(place: str) -> None:
+    """Where there is no browser, nothing happens: the page is written, that is what counts."""
+    import webbrowser
+
+    if sys.platform == "linux" and not any(map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER"))):
+        return  # else a browser for terminals would take this one
+    address = place if "://" in place else Path(place).resolve().as_uri()
+    try:
+        webbrowser.open(address)
+    except (webbrowser.Error, OSError):
+        return
 
 
 def explain(out: str, wanted: str, /, *, json: bool = False) -> int:
@@ -151,17 +188,22 @@ def explain(out: str, wanted: str, /, *, json: bool = False) -> int:
         One JSON object for each document of that name.
     """
     need_data()
+    from puna.cli.data_lines import fate_lines
     from puna.data.explain import explain as found
+    from puna.data.explain import left_out
 
     answers = found(out, wanted)
-    need(answers, f"{out}: no document {wanted!r}", "its id, or its address as the source has it", DataError)
-    for answer in answers:
+    if not answers:
+        counts = left_out(out)
+        named = ", ".join(f"{reason} {count:,}" for reason, count in counts.items())
+        unnamed = f"; {sum(counts.values()):,} were left out unnamed while reading: {named}" if counts else ""
+        problem = f"{out}: no document {wanted!r}{unnamed}"
+        raise DataError(f"{problem}\n  try: its id, or its address as the source has it")
+    for number, answer in enumerate(answers):
         if json:
             print_json(answer)
         else:
-            print(
-                clean("\n".join(f"{name:<8} {value}" for name, value in answer.items() if value is not None))
-            )
+            print(("\n" if number else "") + clean("\n".join(fate_lines(answer))))
     return 0
 
 
@@ -267,17 +309,6 @@ def print_json(facts: dict[str, Any]) -> int:
 
 def print_table(head: list[str], rows: list[list[Any]]) -> None:
     """Names to the left, numbers to the right."""
-    lines = [head, *([f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in row] for row in rows)]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    for line in lines:
-        first, *others = (cell.ljust(w) if i == 0 else cell.rjust(w)
-                          for i, (cell, w) in enumerate(zip(line, widths, strict=True)))  # fmt: skip
-        print(clean("  ".join((first, *others))))
+    from puna.cli.data_lines import table_lines
 
-
-def _size(count: int) -> str:
-    for unit in ("B", "kB", "MB", "GB", "TB"):
-        if count < 1000 or unit == "TB":
-            return f"{count:,.0f} {unit}" if unit == "B" else f"{count:,.1f} {unit}"
-        count /= 1000  # type: ignore[assignment]
-    raise AssertionError
+    print(clean("\n".join(table_lines(head, rows))))

@@ -51,7 +51,10 @@ VERBS: dict[str, tuple[str, ...]] = {
         "Carry out a recipe: raw pages in, clean documents or token shards out.",
         "puna data run web.toml --out run\npuna data run web.toml --out run --shard 3/64 --step 00-read",
     ),
-    "data report": ("Tell what a run kept and dropped, and why.", "puna data report run"),
+    "data report": (
+        "Tell what a run kept and dropped, and why.",
+        "puna data report run\npuna data report run --open",
+    ),
     "data explain": (
         "Tell why a document was kept or dropped.",
         "puna data explain run https://example.com/page",

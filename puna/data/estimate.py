@@ -9,9 +9,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from puna.data.explain import report
 from puna.data.map_step import Map
+from puna.data.pipeline import receipts_of
 from puna.data.recipe import Recipe
+from puna.data.report import costs
 from puna.data.round_steps import Emit, Write
 from puna.data.source import described, piece_bytes
 from puna.data.steps import Step, steps_of
@@ -36,7 +37,7 @@ def rates(run: str | Path | Store | None = None) -> dict[str, Any]:
         return known
     found: dict[str, float] = {}
     documents = exchanged = 0
-    for step, facts in report(run)["steps"].items():
+    for step, facts in costs(receipts_of(run)).items():
         name, chained = step[3:], sum(facts["stage_s"].values())
         if step.endswith(".emit"):
             exchanged = facts["written"]
