@@ -48,26 +48,26 @@ def plan(
         One JSON object instead of a table.
     """
     need_data()
-    from puna.cli.data_lines import size as _size
+    from puna.cli.data_lines import size
     from puna.data.estimate import Size, rates
     from puna.data.estimate import plan as planned
 
     given = _recipe(recipe, overrides)
-    size = None
+    on_paper = None
     if documents is not None or text_gb is not None or pieces is not None:
         need(documents or text_gb, "a size on paper needs documents or text", "--documents 3_000_000_000")
         each = rates(rates_of)["document_bytes"]
         text = int(text_gb * 1e9) if text_gb else (documents or 0) * each
-        size = Size(documents=documents or text // each, text_bytes=text, pieces=pieces or max(1, text >> 30))
-    facts = planned(given, size, rates_of)
+        on_paper = Size(documents=documents or text // each, text_bytes=text, pieces=pieces or max(1, text >> 30))
+    facts = planned(given, on_paper, rates_of)
     if json:
         return print_json(facts)
-    rows = [[s["step"], s["tasks"], _size(s["writes"]), f"{s['memory_mb']:,} MB", f"{s['core_hours']:,.2f}"]
+    rows = [[s["step"], s["tasks"], size(s["writes"]), f"{s['memory_mb']:,} MB", f"{s['core_hours']:,.2f}"]
             for s in facts["steps"]]  # fmt: skip
-    printprint_table(["step", "tasks", "writes", "memory", "core-hours"], rows)
-    print(f"{facts['size']['documents']:,} documents, {_size(facts['size']['text_bytes'])} of text:")
+    print_table(["step", "tasks", "writes", "memory", "core-hours"], rows)
+    print(f"{facts['size']['documents']:,} documents, {size(facts['size']['text_bytes'])} of text:")
     said = f"{facts['tasks']:,} tasks, {facts['core_hours']:,.2f} core-hours"
-    print(f"{said}, {_size(facts['disk_bytes'])} written")
+    print(f"{said}, {size(facts['disk_bytes'])} written")
     print(f"{facts['memory_mb_per_worker']:,} MB of memory a worker")
     return 0
 
