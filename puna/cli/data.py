@@ -58,7 +58,9 @@ def plan(
         need(documents or text_gb, "a size on paper needs documents or text", "--documents 3_000_000_000")
         each = rates(rates_of)["document_bytes"]
         text = int(text_gb * 1e9) if text_gb else (documents or 0) * each
-        on_paper = Size(documents=documents or text // each, text_bytes=text, pieces=pieces or max(1, text >> 30))
+        on_paper = Size(
+            documents=documents or text // each, text_bytes=text, pieces=pieces or max(1, text >> 30)
+        )
     facts = planned(given, on_paper, rates_of)
     if json:
         return print_json(facts)
