@@ -25,7 +25,7 @@ class Source(Protocol):
         """Its pieces, in an order that stays."""
         ...
 
-    def read(self, piece: str) -> Iterator[pa.Table]:
+    def tables(self, piece: str) -> Iterator[pa.Table]:
         """The documents of one piece, in the columns of document.SCHEMA, in batches that fit in memory."""
         ...
 
