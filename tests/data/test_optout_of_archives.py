@@ -7,7 +7,7 @@ from data.test_recipe_to_shards import puna
 from data.test_sources import PAGE, whole
 
 pytest.importorskip("warcio.warcwriter", reason="warcio writes the archives of these tests")
-from data.test_warc import HTML, Archive, pages  # noqa: E402
+from data.test_warc import HTML, Archive, pages
 
 from puna.data.extract.page import Extract
 from puna.data.filters.optout import COLUMNS

@@ -4,8 +4,6 @@ Resiliparse finds the main content at 1 ms a page. We give it the page with form
 of tables on lines, tell it what else to leave out, and take away what only its words give away.
 """
 
-import html as entities
-import re
 from dataclasses import dataclass
 
 from pydantic import Field
@@ -17,6 +15,7 @@ from puna.data.extract import limits
 from puna.data.extract.blocks import blocks_of, written
 from puna.data.extract.charset import decode
 from puna.data.extract.prepare import prepare
+from puna.data.extract.said import said
 from puna.data.extract.tidy import tidy
 from puna.settings import Settings
 
@@ -26,9 +25,6 @@ _CLASSES = (
     *("byline", "credit", "related", "banner", "headerlink", "katex-html", "MathJax"),
 )
 _SKIPPED = ["header", "footer", *(f'[class*="{word}" i]' for word in _CLASSES), '[id*="bio" i]']
-HEAD = 1 << 16  # characters without scripts and styles, in which the publisher's word on use is looked for
-_META = re.compile(r"<meta\b([^<>]*)>", re.IGNORECASE)
-_VALUES = re.compile(r"\b(name|content)\s*=\s*(?:\"([^\"]*)\"|'([^']*)'|([^\s\"'>]+))", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -39,6 +35,7 @@ class Page:
     title: str = ""
     robots: str = ""  # contents of <meta name="robots">, one a line
     tdm: str = ""  # content of <meta name="tdm-reservation">
+    licence: str = ""  # address of the licence that it names
     refused: str = ""  # "too_long", "too_many_tags", "too_many_attributes", "too_deep", "malformed", "empty"
 
 
@@ -71,10 +68,8 @@ class Extract(Settings):
         text = written(tidy(blocks_of(self._main(tree))), self.markdown)
         if not text:
             return Page(refused="empty")
-        said = _said(html[:HEAD])
-        robots = "\n".join(content for name, content in said if name == "robots")
-        tdm = next((content for name, content in said if name == "tdm-reservation"), "")
-        return Page(text, tree.title or "", robots, tdm)
+        use = said(html)
+        return Page(text, tree.title or "", use.robots, use.tdm, use.licence)
 
     def _main(self, tree: HTMLTree) -> str:
         """The main content as Resiliparse's small HTML."""
@@ -88,13 +83,3 @@ class Extract(Settings):
             post_meta=False,
             skip_elements=[",".join(skipped)],
         )
-
-
-def _said(head: str) -> list[tuple[str, str]]:
-    """(name, content) of the meta tags, each on one line."""
-    found = []
-    for tag in _META.findall(head):
-        values = {key.lower(): a or b or c for key, a, b, c in reversed(_VALUES.findall(tag))}
-        name, content = (entities.unescape(values.get(key, "")) for key in ("name", "content"))
-        found.append((name.strip().lower(), " ".join(content.replace("\0", " ").split())))
-    return found

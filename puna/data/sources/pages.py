@@ -14,6 +14,7 @@ from puna.data.document import make_id
 from puna.data.extract.page import Extract
 from puna.data.filters.optout import signals
 from puna.data.sources.files import files_of, folders, key, one_key_each, root_of
+from puna.data.sources.licences import licence_of_link
 from puna.data.sources.reading import Reading, Row
 from puna.errors import DataError
 
@@ -38,6 +39,7 @@ class Pages(Reading):
             name = f"{key(self.paths, Path(piece))}/{name}"
             made: Row = {"id": make_id(self.name, name), "source": self.name, "url": name, "date": date}
             made |= {"text": page.text, "mime": "text/html"}
+            made["licence"] = licence_of_link(page.licence) if page.licence else None
             yield made | signals("", page.robots, page.tdm)
 
     def _saved(self, piece: str, most: int, skipped: Counter[str]) -> Iterator[tuple[str, str, bytes]]:

@@ -17,6 +17,7 @@ from puna.data.document import make_id
 from puna.data.extract.page import Extract
 from puna.data.filters.optout import signals
 from puna.data.sources.files import CHUNK, find, one_key_each
+from puna.data.sources.licences import licence_of_link
 from puna.data.sources.reading import Reading, Row, clean, host
 
 HTML = ("text/html", "application/xhtml+xml")
@@ -59,6 +60,7 @@ class Warc(Reading):
             skipped[page.refused] += 1
             return None
         row = _row(self.name, record, page.text) | {"mime": mime, "status": said}
+        row["licence"] = licence_of_link(page.licence) if page.licence else None
         tdm = [*_header(record, "tdm-reservation").splitlines(), page.tdm]
         reserved = "1" if "1" in tdm else tdm[0]
         return row | signals(_header(record, "x-robots-tag"), page.robots, reserved)
