@@ -44,6 +44,9 @@ class Classify(Annotation):
         each = {f"q.{self.score}.{label}": pa.float32() for label in self._model().labels}
         return {f"q.{self.score}": pa.string(), **each}
 
+    def opens(self) -> tuple[str, ...]:
+        return (str(model_path(self.model)),)
+
     def fingerprint(self) -> str:
         return fingerprint_with(super().fingerprint(), model_path(self.model))
 
@@ -83,6 +86,9 @@ class ScoreEmbeddings(Annotation):
     def writes(self) -> dict[str, pa.DataType]:  # type: ignore[override]
         return {f"q.{self.score}": pa.float32()}
 
+    def opens(self) -> tuple[str, ...]:
+        return (str(model_path(self.model)),)
+
     def fingerprint(self) -> str:
         return fingerprint_with(super().fingerprint(), model_path(self.model))
 
@@ -119,6 +125,9 @@ class Cut(Gate):
     @property
     def reasons(self) -> tuple[str, ...]:  # type: ignore[override]
         return (f"quality.{self.score}",)
+
+    def opens(self) -> tuple[str, ...]:
+        return (self.quantiles,) if self.quantiles else ()
 
     def fingerprint(self) -> str:
         said = super().fingerprint()
