@@ -43,7 +43,9 @@ def write_lineage(recipe: Recipe, store: Store, receipts: Receipts) -> Node:
         run=hashlib.sha256(store.read("run.json") or b"").hexdigest(),
         facts=_facts(store, receipts, kept) | {"puna": __version__},
     )
-    store.put(NAME, as_text(node).encode())
+    text = as_text(node).encode()
+    if store.read(NAME) != text:
+        store.put(NAME, text)
     return node
 
 

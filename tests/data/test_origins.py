@@ -9,11 +9,14 @@ from data.test_recipe_to_shards import PROSE, world  # noqa: F401  a fixture
 from data.test_sources import PAGE
 
 from puna import lineage
+from puna.cli.main import main
 from puna.data.kinds import SOURCES, STAGES
+from puna.data.look import describe_run, describe_shard
 from puna.data.origins import write_lineage
 from puna.data.pipeline import receipts_of, run
 from puna.data.recipe import read_recipe
 from puna.data.store import Store
+from puna.errors import DataError
 from puna.tokenizer.formats import load
 
 RECIPE = """
@@ -109,6 +112,25 @@ def test_a_vocabulary_with_a_node_is_named_by_it(place):
     parent = by_name(done(place)[1])["vocabulary"]
     assert (parent.id, parent.relation, parent.licence) == (told.id, "tokenized_by", "CC0-1.0")
     assert load(vocabulary).size == 262
+
+
+def test_look_tells_what_a_run_and_its_shards_are(place, capsys):
+    said, node = done(place)
+    facts = describe_run(place / "run")
+    assert (facts["name"], facts["sources"], facts["lineage"]["id"]) == ("small", ["code", "pages"], said)
+    assert facts["lineage"]["tokenized_by tokenizer.json"].endswith("unknown")
+    shards = [describe_shard(path) for path in sorted((place / "run").glob("*/files/*.tokens"))]
+    assert sum(shard["tokens"] for shard in shards) == node.facts["tokens"]
+    assert load(place / "vocabulary").fingerprint().startswith(shards[0]["tokenizer"])
+    (shard,) = (path for path in (place / "run").glob("*/files/*0.tokens"))
+    assert main(["look", str(place / "run")]) == main(["look", str(shard)]) == 0
+    told = capsys.readouterr().out
+    assert all(word in told for word in (said, "data run", "token shard", "tokenized_by"))
+    (place / "run" / lineage.NAME).unlink()
+    assert "not all" in describe_run(place / "run")["lineage"]
+    (place / "run" / "run.json").write_text("[]")
+    with pytest.raises(DataError, match=r"run\.json"):
+        describe_run(place / "run")
 
 
 @pytest.mark.skipif(
