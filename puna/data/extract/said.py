@@ -1,22 +1,24 @@
 """What a page says about its own use: robots and data mining in its head, a licence by a link.
 
 A page is under what a link with rel="license" names; without one, under the Creative Commons licence that it
-links to, if it is only one. Everything is found by one search each, bounded whatever the page holds.
+links to, if it is only one. What it costs is bounded, whatever the page holds.
 """
 
 import html as entities
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 HEAD = 1 << 16  # characters, in which meta tags stand
-LINKS = 100  # looked at
+LINKS = 20  # of each kind, looked at
 TAG = 2000  # characters of one
 _META = re.compile(r"<meta\b([^<>]*)>", re.IGNORECASE)
 _VALUES = re.compile(
     r"\b(name|content|href|rel)\s*=\s*(?:\"([^\"]*)\"|'([^']*)'|([^\s\"'>]+))", re.IGNORECASE
 )
-_LICENCE = re.compile(
-    r"\brel=[\"']?[^\"'<>]{0,100}?\blicen[cs]e\b|creativecommons\.org/(?:licenses|publicdomain)/"
+_MARKS = (  # of a link to a licence
+    *('rel="license', "rel='license", "rel=license", ' license"'),
+    *("commons.org/licenses/", "commons.org/publicdomain/"),
 )
 
 
@@ -31,7 +33,8 @@ class Said:
 
 def said(html: str) -> Said:
     """What a page says whose scripts and comments are gone."""
-    found = [_values(tag) for tag in _META.findall(html[:HEAD])]
+    end = html.find("</head", 0, HEAD)
+    found = [_values(tag) for tag in _META.findall(html[: HEAD if end < 0 else end])]
     named = [(values.get("name", "").lower(), values.get("content", "")) for values in found]
     robots = "\n".join(content for name, content in named if name == "robots")
     tdm = next((content for name, content in named if name == "tdm-reservation"), "")
@@ -40,16 +43,25 @@ def said(html: str) -> Said:
 
 def _licence(html: str) -> str:
     linked: dict[str, None] = {}
-    for count, place in enumerate(_LICENCE.finditer(html)):
-        start = html.rfind("<", max(0, place.start() - TAG), place.start())
-        values = _values(html[start : html.find(">", place.end(), place.end() + TAG)]) if start >= 0 else {}
-        if "licen" in values.get("rel", ""):
+    for place in _places(html):
+        start = html.rfind("<", max(0, place - TAG), place)
+        values = _values(html[start : html.find(">", place, place + TAG)]) if start >= 0 else {}
+        if "license" in values.get("rel", "").split():
             return values.get("href", "")
         if "creativecommons.org/" in values.get("href", ""):
-            linked[values["href"].partition("//")[2].removesuffix("/").removesuffix("/deed.en")] = None
-        if count == LINKS:
-            break
+            linked[values["href"].partition("//")[2].removesuffix("deed.en").removesuffix("/")] = None
     return f"https://{next(iter(linked))}" if len(linked) == 1 else ""
+
+
+def _places(html: str) -> Iterator[int]:
+    """Where a link to a licence may stand; a few of each kind, for the page may be made of them."""
+    for mark in _MARKS:
+        at = html.find(mark)
+        for _ in range(LINKS):
+            if at < 0:
+                break
+            yield at
+            at = html.find(mark, at + 1)
 
 
 def _values(tag: str) -> dict[str, str]:

@@ -70,43 +70,55 @@ _FIELD = re.compile(r"^(Files|License):((?:.*)(?:\n[ \t].*)*)", re.MULTILINE)
 
 _V = r",? ?(?:as published.{0,60} )?(?:either )?(?:\(?version |\(?v\.? ?)"
 # Where the first of these stands tells which text it is: the GPL's own text names the LGPL near its end.
-_WORDS = {
-    "MIT": r"permission is hereby granted,? free of charge,? to any person obtaining a copy"
-    r"|\b(?:under|the) (?:the )?(?:terms of the )?\(?mit\)? license",
-    "Apache-2.0": r"apache license,? ?(?:version |v\.? ?)?2(?:\.0|\b)|www\.apache\.org licenses license 2\.0"
-    r"|version 2\.0, january 2004 https?: www\.apache\.org|^ ?apache 2\.0 ?$",
-    "BSD": r"redistribution and use (?:of this software )?in source and binary forms",
-    "ISC": r"permission to use, copy, modify,? and or distribute this software for any"
-    r"|permission to use, copy, modify, and distribute this software for any purpose with or without fee",
-    "HPND": r"permission to use, copy, modify,? and distribute this software and its documentation for any",
-    "Zlib": r"altered source versions must be plainly marked",
-    "BSL-1.0": r"boost software license,? ?(?:version |v\.? ?)1\.0",
-    "PSF-2.0": r"python software foundation license version 2|created in the early 1990s by guido van rossum",
-    "AGPL-3.0": rf"gnu affero general public license{_V}3",
-    "LGPL-2.0": rf"gnu library general public license{_V}2\b",
-    "LGPL-2.1": rf"gnu lesser general public license{_V}2\.1",
-    "LGPL-3.0": rf"gnu lesser general public license{_V}3",
-    "GPL-1.0": rf"gnu general public license{_V}1\b",
-    "GPL-2.0": rf"gnu general public license{_V}2\b",
-    "GPL-3.0": rf"gnu general public license{_V}3",
-    "GFDL-1.2": rf"gnu free documentation license{_V}1\.2",
-    "GFDL-1.3": rf"gnu free documentation license{_V}1\.3",
-    "MPL-1.1": r"mozilla public license,? ?(?:version|v\.) ?1\.1",
-    "MPL-2.0": r"mozilla public license,? ?(?:version|v\.) ?2\.0",
-    "EPL-2.0": r"eclipse public license,? (?:version |v\.? ?)2\.0",
-    "Artistic-1.0": r"the artistic license preamble",
-    "Artistic-2.0": r"artistic license,? (?:version )?2\.0",
-    "OFL-1.1": r"sil open font license,? version 1\.1",
-    "CC0-1.0": r"cc0 1\.0 universal|creative commons zero v1\.0",
-    "CC-BY-4.0": r"creative commons attribution 4\.0|^ ?attribution 4\.0 international",
-    "CC-BY-SA-4.0": r"creative commons attribution share ?alike 4\.0|^ ?attribution share ?alike 4\.0",
-    "CC-BY-3.0": r"creative commons attribution 3\.0",
-    "CC-BY-SA-3.0": r"creative commons attribution share ?alike 3\.0",
-    "Unlicense": r"this is free and unencumbered software released into the public domain",
-    "WTFPL": r"do what the fuck you want to public license",
-    "BlueOak-1.0.0": r"blue oak model license",
-}
-_PATTERNS = {name: re.compile(words) for name, words in _WORDS.items()}
+_WORDS = (  # each begins with plain letters, which are found fast
+    ("MIT", r"permission is hereby granted,? free of charge,? to any person obtaining a copy"),
+    ("MIT", r" mit license\b"),
+    ("MIT", r" \(mit\) license"),
+    ("Apache-2.0", r"apache license,? ?(?:version |v\.? ?)?2(?:\.0|\b)"),
+    ("Apache-2.0", r"www\.apache\.org licenses license 2\.0"),
+    ("Apache-2.0", r"version 2\.0, january 2004 https?: www\.apache\.org"),
+    ("Apache-2.0", r"apache 2\.0 +$"),
+    ("BSD", r"redistribution and use (?:of this software )?in source and binary forms"),
+    ("ISC", r"permission to use, copy, modify,? and or distribute this software for any"),
+    (
+        "ISC",
+        r"permission to use, copy, modify, and distribute this software for any purpose with",
+    ),
+    ("HPND", r"permission to use, copy, modify,? and distribute this software and its documentation for any"),
+    ("Zlib", r"altered source versions must be plainly marked"),
+    ("BSL-1.0", r"boost software license,? ?(?:version |v\.? ?)1\.0"),
+    ("PSF-2.0", r"python software foundation license version 2"),
+    ("PSF-2.0", r"created in the early 1990s by guido van rossum"),
+    ("AGPL-3.0", rf"gnu affero general public license{_V}3"),
+    ("LGPL-2.0", rf"gnu library general public license{_V}2\b"),
+    ("LGPL-2.1", rf"gnu lesser general public license{_V}2\.1"),
+    ("LGPL-3.0", rf"gnu lesser general public license{_V}3"),
+    ("GPL-1.0", rf"gnu general public license{_V}1\b"),
+    ("GPL-2.0", rf"gnu general public license{_V}2\b"),
+    ("GPL-3.0", rf"gnu general public license{_V}3"),
+    ("GFDL-1.2", rf"gnu free documentation license{_V}1\.2"),
+    ("GFDL-1.3", rf"gnu free documentation license{_V}1\.3"),
+    ("MPL-1.1", r"mozilla public license,? ?(?:version|v\.) ?1\.1"),
+    ("MPL-2.0", r"mozilla public license,? ?(?:version|v\.) ?2\.0"),
+    ("EPL-2.0", r"eclipse public license,? (?:version |v\.? ?)2\.0"),
+    ("Artistic-1.0", r"the artistic license preamble"),
+    ("Artistic-2.0", r"artistic license,? (?:version )?2\.0"),
+    ("OFL-1.1", r"sil open font license,? version 1\.1"),
+    ("CC0-1.0", r"cc0 1\.0 universal"),
+    ("CC0-1.0", r"creative commons zero v1\.0"),
+    ("CC-BY-4.0", r"creative commons attribution 4\.0"),
+    ("CC-BY-4.0", r"attribution 4\.0 international"),
+    ("CC-BY-SA-4.0", r"creative commons attribution share ?alike 4\.0"),
+    ("CC-BY-SA-4.0", r"attribution share ?alike 4\.0 international"),
+    ("CC-BY-3.0", r"creative commons attribution 3\.0"),
+    ("CC-BY-SA-3.0", r"creative commons attribution share ?alike 3\.0"),
+    ("Unlicense", r"this is free and unencumbered software released into the public domain"),
+    ("WTFPL", r"do what the fuck you want to public license"),
+    ("BlueOak-1.0.0", r"blue oak model license"),
+)
+_PATTERNS = tuple((name, re.compile(words)) for name, words in _WORDS)
+_HINTS = ("license", "permission", "redistribution", "altered source", "attribution", "apache", "cc0",
+          "rossum", "creative commons", "unencumbered")  # fmt: skip
 _MARKS = re.compile(r"[\s#*/;\"'`%=_-]+")  # white space and what begins lines of comments
 
 
@@ -203,14 +215,16 @@ def _debian(text: bytes) -> str:
 
 
 def _by_words(text: bytes) -> str:
-    words = _MARKS.sub(" ", text.decode("utf-8", "replace").lower().replace("(c)", ""))
-    found = {
-        name: place.start() for name, pattern in _PATTERNS.items() if (place := pattern.search(words[:NEAR]))
-    }
-    if not found:
+    lower = text[: 8 * NEAR].decode("utf-8", "replace").lower()
+    if not any(hint in lower for hint in _HINTS):
         return UNKNOWN
-    first = min(found, key=lambda name: found[name])
-    return _variant(first, words[found[first] : found[first] + 2000])
+    words = f" {_MARKS.sub(' ', lower.replace('(c)', ''))} "
+    near, first, start = words[:NEAR], UNKNOWN, NEAR
+    for name, pattern in _PATTERNS:
+        place = pattern.search(near)
+        if place and place.start() < start:
+            first, start = name, place.start()
+    return _variant(first, words[start : start + 2000])
 
 
 def _variant(name: str, words: str) -> str:
