@@ -86,7 +86,7 @@ def hashes(path: Path) -> dict[str, str]:
 def node_of(path: Path, kind: str, parents: Iterable[Parent] = (), **said: Any) -> Node:
     """The node of a file, or of a folder of a few, as it is now."""
     files = hashes(path)
-    return Node(id=digest(files), kind=kind, name=path.name, parents=tuple(parents), files=files, **said)
+    return Node(id=_id(files), kind=kind, name=path.name, parents=tuple(parents), files=files, **said)
 
 
 def place(path: Path) -> Path:
@@ -121,8 +121,10 @@ def problems(path: Path) -> list[str]:
     node = read(path)
     if node is None:
         return [f"{path}: no {NAME} beside it"]
-    wrong = [] if not node.files or digest(node.files) == node.id else [f"{path}: its id is of other files"]
+    wrong = [] if not node.files or _id(node.files) == node.id else [f"{path}: its id is of other files"]
     there = hashes(path) if node.files else {}
+    if path.is_file():
+        there = dict.fromkeys(node.files, there.get(path.name, ""))  # whatever it is called now
     changed = sorted(name for name, hashed in node.files.items() if there.get(name) != hashed)
     return wrong + [f"{path}: {name} is not as it was" for name in changed]
 
@@ -141,7 +143,7 @@ def parent_of(path: Path, relation: str, facts: Mapping[str, Any] | None = None)
 def _holds(node: Node, path: Path) -> bool:
     """Whether a path is the node's artefact, or a file of it."""
     if path.is_file():
-        return hashes(path).items() <= node.files.items()
+        return set(hashes(path).values()) <= set(node.files.values())
     return node.files.items() <= hashes(path).items() if node.files else True
 
 
@@ -160,6 +162,11 @@ def stated_licence(path: Path) -> str:
         found = {bool(custom): name.strip() for custom, name in _CARD.findall(head) if head.startswith("---")}
         said = found.get(True) or found.get(False) or ""
     return said[:200] if isinstance(said, str) and said.strip() else UNKNOWN
+
+
+def _id(files: Mapping[str, str]) -> str:
+    """Of one file its SHA-256, whatever it is called; of several that of their names and hashes."""
+    return next(iter(files.values())) if len(files) == 1 else digest(files)
 
 
 def _sha256(path: Path) -> str:

@@ -1,5 +1,6 @@
 """A node names an artefact by what it holds, wherever it lies, and notices when it is another one."""
 
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -49,6 +50,15 @@ def test_nodes_of_files_in_one_folder_keep_apart(tmp_path):
         lineage.write(tmp_path / "x" / name, lineage.node_of(tmp_path / "x" / name, "weights"))
     names = [lineage.read(tmp_path / "x" / name).name for name in ("a.gguf", "b.gguf")]
     assert names == ["a.gguf", "b.gguf"] and lineage.read(tmp_path / "x") is None
+
+
+def test_a_file_is_the_same_under_another_name(tmp_path):
+    made(tmp_path / "x", **{"a.gguf": "1", "b.gguf": "1"})
+    first, second = (lineage.node_of(tmp_path / "x" / name, "weights") for name in ("a.gguf", "b.gguf"))
+    assert first.id == second.id == hashlib.sha256(b"1").hexdigest()
+    lineage.write(tmp_path / "x" / "b.gguf", first)
+    assert lineage.problems(tmp_path / "x" / "b.gguf") == []
+    assert lineage.parent_of(tmp_path / "x" / "b.gguf", "converted_from").kind == "weights"
 
 
 def test_what_changed_is_named_and_what_was_added_is_not_of_it(tmp_path):
