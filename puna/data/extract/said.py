@@ -10,15 +10,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 HEAD = 1 << 16  # characters, in which meta tags stand
-LINKS = 20  # of each kind, looked at
+LINKS = 100  # looked at
 TAG = 2000  # characters of one
 _META = re.compile(r"<meta\b([^<>]*)>", re.IGNORECASE)
 _VALUES = re.compile(
     r"\b(name|content|href|rel)\s*=\s*(?:\"([^\"]*)\"|'([^']*)'|([^\s\"'>]+))", re.IGNORECASE
-)
-_MARKS = (  # of a link to a licence
-    *('rel="license', "rel='license", "rel=license", ' license"'),
-    *("commons.org/licenses/", "commons.org/publicdomain/"),
 )
 
 
@@ -54,14 +50,15 @@ def _licence(html: str) -> str:
 
 
 def _places(html: str) -> Iterator[int]:
-    """Where a link to a licence may stand; a few of each kind, for the page may be made of them."""
-    for mark in _MARKS:
-        at = html.find(mark)
-        for _ in range(LINKS):
-            if at < 0:
-                break
+    """Where a link to a licence may stand; some of them, for the page may be made of such."""
+    at, found = html.find("license"), 0
+    while at >= 0 and found < LINKS:
+        if html[at - 1] in "\"'=/" or html[at + 7 : at + 8] in ('"', "'"):
+            found += 1
             yield at
-            at = html.find(mark, at + 1)
+        at = html.find("license", at + 7)
+    if (at := html.find("commons.org/publicdomain/")) >= 0:
+        yield at
 
 
 def _values(tag: str) -> dict[str, str]:
