@@ -32,8 +32,8 @@ VERBS: dict[str, tuple[str, ...]] = {
         "puna serve smollm2 --port 8000",
     ),
     "look": (
-        "Tell what a model on disk is.",
-        "puna look smollm2\npuna look model.gguf --json",
+        "Tell what a model, a vocabulary, a run of data or a token shard is, and where it comes from.",
+        "puna look smollm2\npuna look model.gguf --json\npuna look run",
     ),
     "export": (
         "Write a model in the layout of other tools.",

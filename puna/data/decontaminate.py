@@ -55,7 +55,11 @@ def _groups(texts: Sequence[str]) -> Iterator[Sequence[str]]:
 
 
 class _Against(Stage):
+    relation = "decontaminated_against"
     runs: str  # a file that `BenchmarkRuns.save` wrote
+
+    def opens(self) -> tuple[str, ...]:
+        return (self.runs,)
 
     def fingerprint(self) -> str:
         return fingerprint_with(super().fingerprint(), Path(self.runs))

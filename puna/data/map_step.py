@@ -139,7 +139,7 @@ def _read(source: Source, piece: str) -> Iterator[pa.Table]:
     """The batches of a piece; what is wrong with it becomes a sentence that names it."""
     where = f"{source.name}: {piece}"
     try:
-        for batch in source.read(piece):
+        for batch in source.tables(piece):
             yield check(batch, where)
     except UNREADABLE as problem:
         fix = "mend it or take it out of the source, then run again: what is done stays done"

@@ -1,6 +1,7 @@
 """A run: the steps of a recipe one after the other, each a set of tasks for a runner, all in one folder.
 
     run.json                      the recipe as it was resolved, and the names of the steps
+    lineage.json                  what a whole run was made of
     00-read/kept/000000-000.parquet       documents that stay, dropped/ those that go and why,
     00-read/receipts/000000.json          what the task did; quarantine/ documents that kill a process
     01-dedup.url.latest.emit/rows/...     rows on their way to other tasks
@@ -14,6 +15,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
+from puna.data.origins import write_lineage
 from puna.data.receipts import Receipt, damage, outputs_digest, read_receipt, receipt_name
 from puna.data.recipe import Recipe
 from puna.data.runners import Inline, Runner
@@ -51,6 +53,7 @@ def run(
                 done[one.name] = _receipts(job, one, one.tasks(recipe, done))
     if shard == (0, 1) and not step:
         _sweep(job.store, done)
+        write_lineage(recipe, job.store, done)
     return outputs_digest(receipt for receipts in done.values() for receipt in receipts)
 
 

@@ -25,7 +25,7 @@ class Source(Protocol):
         """Its pieces, in an order that stays."""
         ...
 
-    def read(self, piece: str) -> Iterator[pa.Table]:
+    def tables(self, piece: str) -> Iterator[pa.Table]:
         """The documents of one piece, in the columns of document.SCHEMA, in batches that fit in memory."""
         ...
 
@@ -46,7 +46,7 @@ def described(source: Source) -> dict[str, Any]:
 
 def piece_bytes(piece: str) -> int:
     """The size of a piece that is a file or a folder of files; 0 where its name says nothing about any."""
-    return sum(info.size for info in _files(piece))
+    return sum(info.size for info in piece_files(piece))
 
 
 def piece_stamp(piece: str) -> str:
@@ -54,11 +54,11 @@ def piece_stamp(piece: str) -> str:
 
     Empty where a piece names no file: then its name decides alone.
     """
-    found = [[info.base_name, info.size, info.mtime_ns] for info in _files(piece)]
+    found = [[info.base_name, info.size, info.mtime_ns] for info in piece_files(piece)]
     return hashlib.sha256(json.dumps(found).encode()).hexdigest() if found else ""
 
 
-def _files(piece: str) -> list[fs.FileInfo]:
+def piece_files(piece: str) -> list[fs.FileInfo]:
     """The file of a piece, where it is `path` or `path@offset`, or the files right in its folder."""
     for name in (piece, piece.rpartition("@")[0]):
         try:

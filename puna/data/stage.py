@@ -46,6 +46,12 @@ class Stage(Settings):
 
     where: Where = {}  # only documents that fit; others pass by
 
+    relation: ClassVar[str] = "filtered_by"  # to a run, of the files that it opens; see puna/lineage.py
+
+    def opens(self) -> tuple[str, ...]:
+        """Files and folders on whose content its answers depend."""
+        return ()
+
     def fingerprint(self) -> str:
         """Of what this stage answers: its name, version and settings."""
         said = json.dumps([self.name, self.version, self.model_dump(mode="json")], sort_keys=True)

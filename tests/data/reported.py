@@ -24,7 +24,7 @@ class Known(Made):
             facts |= {"host": f"{HOSTILE}.org", "licence": HOSTILE}
         return made | facts | {"optout": "noai,tdm" if row % 11 == 0 else None}
 
-    def read(self, piece):
+    def tables(self, piece):
         number = int(piece.rpartition("-")[2])
         for start in range(0, self.rows, self.batch):
             rows = range(start, min(start + self.batch, self.rows))

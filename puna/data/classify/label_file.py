@@ -41,7 +41,7 @@ def documents_of(paths: Iterable[Path], source: str = "texts") -> Iterator[tuple
             ends = (end for end in _READERS if path.name.endswith(end))
             reader = _READERS.get(next(ends, ""), Jsonl)(name=source, paths=(str(path),))
             for piece in reader.inputs():
-                for table in reader.read(piece):
+                for table in reader.tables(piece):
                     yield from zip(table["id"].to_pylist(), table["text"].to_pylist(), strict=True)
 
 

@@ -48,6 +48,9 @@ class Classify(Annotation):
         each = {f"q.{self.score}.{label}": pa.float32() for label in self._model().labels}
         return {f"q.{self.score}": pa.string(), **each, **named}
 
+    def opens(self) -> tuple[str, ...]:
+        return (str(model_path(self.model)),)
+
     def fingerprint(self) -> str:
         return fingerprint_with(super().fingerprint(), model_path(self.model))
 
@@ -89,6 +92,9 @@ class ScoreEmbeddings(Annotation):
     def writes(self) -> dict[str, pa.DataType]:  # type: ignore[override]
         return {f"q.{self.score}": pa.float32()}
 
+    def opens(self) -> tuple[str, ...]:
+        return (str(model_path(self.model)),)
+
     def fingerprint(self) -> str:
         return fingerprint_with(super().fingerprint(), model_path(self.model))
 
@@ -125,6 +131,9 @@ class Cut(Gate):
     @property
     def reasons(self) -> tuple[str, ...]:  # type: ignore[override]
         return (f"quality.{self.score}",)
+
+    def opens(self) -> tuple[str, ...]:
+        return (self.quantiles,) if self.quantiles else ()
 
     def fingerprint(self) -> str:
         said = super().fingerprint()

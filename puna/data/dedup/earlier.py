@@ -28,6 +28,11 @@ class Crawl(Removal):
     rebase: bool = False  # what earlier runs kept takes part in the total order, and may lose
     keyed: ClassVar[tuple[str, ...]]  # the settings that keys are made by
 
+    relation = "deduplicated_against"
+
+    def opens(self) -> tuple[str, ...]:
+        return self.earlier
+
     def terms(self) -> str:
         """The settings that an index must have been made by, to be of use."""
         said = self.model_dump(mode="json", include=set(self.keyed))

@@ -15,6 +15,7 @@ from puna.data.extract import limits
 from puna.data.extract.blocks import blocks_of, written
 from puna.data.extract.charset import decode
 from puna.data.extract.prepare import prepare
+from puna.data.extract.said import said
 from puna.data.extract.tidy import tidy
 from puna.settings import Settings
 
@@ -32,6 +33,9 @@ class Page:
 
     text: str = ""
     title: str = ""
+    robots: str = ""  # contents of <meta name="robots">, one a line
+    tdm: str = ""  # content of <meta name="tdm-reservation">
+    licence: str = ""  # address of the licence that it names
     refused: str = ""  # "too_long", "too_many_tags", "too_many_attributes", "too_deep", "malformed", "empty"
 
 
@@ -62,7 +66,10 @@ class Extract(Settings):
         if limits.deep(tree, self.most_depth):
             return Page(refused="too_deep")
         text = written(tidy(blocks_of(self._main(tree))), self.markdown)
-        return Page(text, tree.title or "") if text else Page(refused="empty")
+        if not text:
+            return Page(refused="empty")
+        use = said(html)
+        return Page(text, tree.title or "", use.robots, use.tdm, use.licence)
 
     def _main(self, tree: HTMLTree) -> str:
         """The main content as Resiliparse's small HTML."""

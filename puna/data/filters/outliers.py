@@ -78,8 +78,11 @@ class WordDivergence(Annotation):
     counts: dict[str, str]  # language, or "*" for all others -> the file of its counts
     least_words: int = 50  # below, the divergence says how short the document is
 
+    def opens(self) -> tuple[str, ...]:
+        return tuple(self.counts[name] for name in sorted(self.counts))
+
     def fingerprint(self) -> str:
-        return with_lists(self, tuple(self.counts[name] for name in sorted(self.counts)))
+        return with_lists(self, self.opens())
 
     def __call__(self, table: pa.Table) -> pa.Table:
         known = {

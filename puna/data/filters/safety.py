@@ -25,8 +25,11 @@ class SafetyWords(Annotation):
     toxic: tuple[str, ...] = ()  # slurs and threats: we ship none
     toxic_files: tuple[str, ...] = ()
 
+    def opens(self) -> tuple[str, ...]:
+        return self.nsfw_files + self.toxic_files
+
     def fingerprint(self) -> str:
-        return with_lists(self, self.nsfw_files + self.toxic_files)
+        return with_lists(self, self.opens())
 
     def __call__(self, table: pa.Table) -> pa.Table:
         found = words_of(table["text"])

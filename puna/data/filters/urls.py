@@ -197,9 +197,12 @@ class UrlLists(Gate):
     parts: tuple[str, ...] = ()  # anywhere, whatever stands between their letters
     part_files: tuple[str, ...] = ()
 
-    def fingerprint(self) -> str:
+    def opens(self) -> tuple[str, ...]:
         files = self.domain_files + self.host_files + self.url_files
-        return with_lists(self, files + self.hard_word_files + self.soft_word_files + self.part_files)
+        return files + self.hard_word_files + self.soft_word_files + self.part_files
+
+    def fingerprint(self) -> str:
+        return with_lists(self, self.opens())
 
     def __call__(self, table: pa.Table) -> Verdict:
         scheme, host, rest = parts(table["url"])

@@ -20,8 +20,11 @@ class DirtyWords(Annotation):
     words: tuple[str, ...] = OURS
     files: tuple[str, ...] = ()
 
+    def opens(self) -> tuple[str, ...]:
+        return self.files
+
     def fingerprint(self) -> str:
-        return with_lists(self, self.files)
+        return with_lists(self, self.opens())
 
     def __call__(self, table: pa.Table) -> pa.Table:
         found = words_of(table["text"])

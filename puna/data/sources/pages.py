@@ -12,7 +12,9 @@ from pathlib import Path, PurePosixPath
 
 from puna.data.document import make_id
 from puna.data.extract.page import Extract
+from puna.data.filters.optout import signals
 from puna.data.sources.files import files_of, folders, key, one_key_each, root_of
+from puna.data.sources.licences import licence_of_link
 from puna.data.sources.reading import Reading, Row
 from puna.errors import DataError
 
@@ -36,7 +38,9 @@ class Pages(Reading):
                 continue
             name = f"{key(self.paths, Path(piece))}/{name}"
             made: Row = {"id": make_id(self.name, name), "source": self.name, "url": name, "date": date}
-            yield made | {"text": page.text, "mime": "text/html"}
+            made |= {"text": page.text, "mime": "text/html"}
+            made["licence"] = licence_of_link(page.licence) if page.licence else None
+            yield made | signals("", page.robots, page.tdm)
 
     def _saved(self, piece: str, most: int, skipped: Counter[str]) -> Iterator[tuple[str, str, bytes]]:
         for path in files_of(Path(piece), root_of(self.paths, Path(piece)), ENDINGS):

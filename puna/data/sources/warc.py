@@ -15,7 +15,9 @@ from fastwarc.warc import ArchiveIterator, WarcRecord, WarcRecordType
 
 from puna.data.document import make_id
 from puna.data.extract.page import Extract
+from puna.data.filters.optout import signals
 from puna.data.sources.files import CHUNK, find, one_key_each
+from puna.data.sources.licences import licence_of_link
 from puna.data.sources.reading import Reading, Row, clean, host
 
 HTML = ("text/html", "application/xhtml+xml")
@@ -57,7 +59,11 @@ class Warc(Reading):
         if page.refused:
             skipped[page.refused] += 1
             return None
-        return _row(self.name, record, page.text) | {"mime": mime, "status": said}
+        row = _row(self.name, record, page.text) | {"mime": mime, "status": said}
+        row["licence"] = licence_of_link(page.licence) if page.licence else None
+        tdm = [*_header(record, "tdm-reservation").splitlines(), page.tdm]
+        reserved = "1" if "1" in tdm else tdm[0]
+        return row | signals(_header(record, "x-robots-tag"), page.robots, reserved)
 
 
 class Wet(Reading):
@@ -105,6 +111,12 @@ def _body(record: WarcRecord, most: int, skipped: Counter[str]) -> bytes | None:
         skipped["too_long" if len(body) > most else "truncated" if short else "empty"] += 1
         return None
     return body
+
+
+def _header(record: WarcRecord, name: str) -> str:
+    """All headers of HTTP of this name, one a line."""
+    found = (value for key, value in record.http_headers.to_tuples() if key.lower() == name)
+    return clean("\n".join(" ".join(value.split()) for value in found))
 
 
 def _names(record: WarcRecord) -> set[str]:
