@@ -33,7 +33,8 @@ from puna.data.filters.c4 import C4, C4Lines
 from puna.data.filters.fineweb import FineWeb
 from puna.data.filters.gopher import GopherQuality, GopherRepetition
 from puna.data.stage import KEEP
-from puna.kernels.text import choose, minhash
+from puna.kernels.alike import minhash
+from puna.kernels.text import choose
 
 SIZE, LEAST_SECONDS = 2_000, 0.2
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from puna.data.document import text_buffers
 from puna.data.stage import Gate, Verdict, first_reason
-from puna.kernels.text import counters
+from puna.kernels.counters import counters
 
 STOP_WORDS = ("the", "be", "to", "of", "and", "that", "have", "with")  # [A.1.1]
 

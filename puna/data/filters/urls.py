@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from puna.data.filters.hashing import buffers, is_in, range_hashes, values
+from puna.data.filters.hashing import buffers, is_in, range_hashes
 from puna.data.filters.lists import Stamps, blocks, entries, stamps, with_lists
 from puna.data.stage import Annotation, Gate, Verdict, first_reason
 
@@ -94,7 +94,7 @@ def _suffixes(hosts: pa.Array) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.n
     rows = np.searchsorted(offsets, starts, "right") - 1
     starts, rows = starts[rows < len(hosts)], rows[rows < len(hosts)]
     ends = offsets[rows + 1]
-    hashes = range_hashes(data, starts, ends, values(False))
+    hashes = range_hashes(data, starts, ends)
     last_label = np.r_[rows[1:] != rows[:-1], True]
     number = np.isin(data[ends - 1], list(b"0123456789]"))  # no name of a country ends so
     public = (last_label | is_in(hashes, _public())) & ~number
@@ -118,7 +118,7 @@ def domains(hosts: pa.Array) -> pa.Array:
 
 def _text_hashes(texts: pa.Array) -> np.ndarray:
     data, offsets = buffers(texts)
-    return range_hashes(data, offsets[:-1], offsets[1:], values(False))
+    return range_hashes(data, offsets[:-1], offsets[1:])
 
 
 @lru_cache(1)
