@@ -35,6 +35,8 @@ COUNTERS = (
     "paragraphs",  # between blank lines
     "duplicate_paragraphs",
     "duplicate_paragraph_characters",
+    "pieces",  # between white space
+    "alphabetic_pieces",  # with at least one letter
     *REPEATS,
 )
 

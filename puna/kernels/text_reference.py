@@ -242,7 +242,7 @@ def counters(data, offsets, stop_words, short_line, repeats):
     """(documents, names) int64, the names being text.COUNTERS; zeros under REPEATS if not asked for."""
     stops = set(stop_words.tolist())
     rows = [_counts(d, stops, short_line) + _repeats(d, repeats) for d in documents(data, offsets)]
-    return np.array(rows, np.int64).reshape(len(offsets) - 1, 30)
+    return np.array(rows, np.int64).reshape(len(offsets) - 1, 32)
 
 
 def _counts(d: Document, stop_words: set[int], short_line: int) -> list[int]:
@@ -252,7 +252,9 @@ def _counts(d: Document, stop_words: set[int], short_line: int) -> list[int]:
     counts += [_symbols(d), d.text.count("#"), d.text.count("...") + d.text.count("…")]
     counts.append(len({hash_of(word) for word in found} & stop_words))
     counts.append(sum(_sentences(line) for line in d.kinds.split("\n")))
-    return counts + _line_counts(d, short_line)
+    pieces = d.kinds.replace("\n", " ").split()
+    lines = _line_counts(d, short_line)
+    return [*counts, *lines, len(pieces), sum(bool(re.search("[LH]", piece)) for piece in pieces)]
 
 
 def _repeats(d: Document, wanted: bool) -> list[int]:

@@ -38,10 +38,10 @@ class Counter {
     count_lines(text, out);
     if (!repeats) return;
     runs.read(text.words);
-    for (int64_t n = 2; n <= 4; n++) out[19 + n] = runs.most_frequent(n, seen, repeats);
+    for (int64_t n = 2; n <= 4; n++) out[21 + n] = runs.most_frequent(n, seen, repeats);
     for (int64_t n = 5; n <= 10 && repeats; n++) {
-      out[19 + n] = runs.repeated(n, seen);
-      repeats = out[19 + n] > 0;  // without repeats of n words there are none of n + 1
+      out[21 + n] = runs.repeated(n, seen);
+      repeats = out[21 + n] > 0;  // without repeats of n words there are none of n + 1
     }
   }
 
@@ -52,8 +52,15 @@ class Counter {
   Runs runs;
 
   void count_words(Text& text, int64_t* out) {
-    int64_t dots = 0;
+    int64_t dots = 0, piece = 0;  // where the piece between blanks begins
+    size_t told = 0;              // words of the pieces before
+    auto close_piece = [&](int64_t end) {
+      bool alphabetic = false;
+      for (; told < text.words.size(); told++) alphabetic |= text.words[told].alphabetic;
+      out[21] += end > piece, out[22] += alphabetic, piece = end + 1;
+    };
     text.find_words([&](int64_t i) {
+      if (text.is(i, SPACE | FEED)) close_piece(i);
       uint32_t code = text.code(i);
       const bool after_word = !text.words.empty() && text.words.back().behind == i;
       const bool joins = after_word && i + 1 < text.size() && text.is(i + 1, BEGINS | ALONE);
@@ -62,6 +69,7 @@ class Counter {
       dots = code != '.' ? 0 : i && text.code(i - 1) == '.' ? dots + 1 : 1;
       out[6] += (dots && dots % 3 == 0) || code == 0x2026;
     });
+    close_piece(text.size());
     out[1] = static_cast<int64_t>(text.words.size());
     seen.begin(stops);
     for (const Word& word : text.words) {

@@ -24,7 +24,7 @@ struct MarkColumns {
   std::vector<int64_t> starts, ends, offsets;
 };
 
-constexpr int COUNTERS = 30;
+constexpr int COUNTERS = 32;
 
 LineColumns line_hashes(Column texts);
 MarkColumns line_marks(Column texts);
