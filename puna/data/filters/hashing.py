@@ -18,7 +18,7 @@ def mixed(x: np.ndarray) -> np.ndarray:
 
 
 def range_hashes(data: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
-    """The hash of each data[start:end]; takes 24 bytes of memory for each byte from the first to the last."""
+    """The hash of each data[start:end]; takes 24 bytes of memory for each byte between first and last."""
     if not len(starts):
         return np.zeros(0, np.uint64)
     low = starts.min()
@@ -34,13 +34,14 @@ def range_hashes(data: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> np.n
     )
 
 
-def is_in(hashes: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """Which hashes are among the sorted known ones, of which few are touched: they may lie in a file."""
-    if not len(known):
-        return np.zeros(len(hashes), bool)
+def is_in(hashes: np.ndarray, *known: np.ndarray) -> np.ndarray:
+    """Which hashes are in one of the sorted lists, of which few entries are touched: they may lie in files."""
     asked, which = np.unique(hashes, return_inverse=True)  # in order: the search stays in the cache
-    at = np.minimum(np.searchsorted(known, asked), len(known) - 1)
-    return (known[at] == asked)[which]
+    found = np.zeros(len(asked), bool)
+    for some in known:
+        if len(some):
+            found |= some[np.minimum(np.searchsorted(some, asked), len(some) - 1)] == asked
+    return found[which]
 
 
 def buffers(column: pa.ChunkedArray | pa.Array) -> tuple[np.ndarray, np.ndarray]:
