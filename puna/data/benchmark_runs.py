@@ -17,7 +17,7 @@ from pydantic import Field
 from puna.data.array_file import read_arrays, write_arrays
 from puna.data.benchmarks import Benchmark, Item, read_benchmark
 from puna.errors import DataError, need
-from puna.kernels.words import Words, lookup, runs, sieve, words
+from puna.kernels.words import Words, known_runs, runs, sieve, words
 from puna.settings import Settings
 
 KIND, VERSION = "benchmark-runs", 2
@@ -46,9 +46,9 @@ class BenchmarkRuns:
     items: tuple[np.ndarray, ...]  # for each length (runs,) uint32: the first item that has it
     facts: dict[str, Any]  # settings, items of each benchmark, and how many of them no run stands for
 
-    def whose(self, at: int, hashes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(which of the runs of length number `at` are some benchmark's, their places in `hashes[at]`)."""
-        return lookup(hashes, self.hashes[at], self._sieves[at])
+    def whose(self, at: int, found: Words) -> tuple[np.ndarray, np.ndarray]:
+        """(words with which some benchmark's runs of length number `at` begin, places in `hashes[at]`)."""
+        return known_runs(found.hashes, found.first, self.lengths[at], self.hashes[at], self._sieves[at])
 
     @functools.cached_property
     def _sieves(self) -> list[np.ndarray]:

@@ -17,7 +17,7 @@ from puna.data.array_file import fingerprint_with, version_of
 from puna.data.benchmark_runs import BenchmarkRuns, load_runs
 from puna.data.document import blocks, text_buffers
 from puna.data.stage import Annotation, Gate, Stage, Verdict, first_reason
-from puna.kernels.words import Words, runs, words
+from puna.kernels.words import Words, words
 
 
 @dataclass(frozen=True)
@@ -121,10 +121,9 @@ def _find(data: np.ndarray, offsets: np.ndarray, known: BenchmarkRuns) -> Matche
     found, texts = words(data, offsets, "normal"), len(offsets) - 1
     starts, ends, owners, items = [], [], [], []  # of the hits: words, then whose
     for at, length in enumerate(known.lengths):
-        every = runs(found.hashes, found.first, length)
-        hits, places = known.whose(at, every.hashes)
-        starts.append(every.words[hits])
-        ends.append(starts[-1] + length)
+        begins, places = known.whose(at, found)
+        starts.append(begins)
+        ends.append(begins + length)
         owners.append(known.owners[at][places])
         items.append(known.items[at][places])
     first, last = np.concatenate(starts), np.concatenate(ends)

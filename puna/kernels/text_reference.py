@@ -167,6 +167,12 @@ def lookup(hashes, known, sieve):
     return _columns([found], np.int64, np.int64)[:2]
 
 
+def known_runs(hashes, first, n, known, sieve):
+    found = runs(hashes, first, n)
+    which, places = lookup(found[0], known, sieve)
+    return found[1][which], places
+
+
 def sets(hashes, offsets):
     return _columns([[(h,) for h in sorted(set(row))] for _, row in _rows_of(hashes, offsets)], np.uint64)
 

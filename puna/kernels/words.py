@@ -70,3 +70,11 @@ def lookup(
     hashes, known = np.ascontiguousarray(hashes, np.uint64), np.ascontiguousarray(known, np.uint64)
     bits = np.full(1, 255, np.uint8) if bits is None else bits
     return choose()[0].lookup(hashes, known, bits)
+
+
+def known_runs(
+    hashes: np.ndarray, first: np.ndarray, n: int, known: np.ndarray, bits: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """(the word that each run of n words begins with that is a known one, its place in `known`)."""
+    need(n >= 1, f"runs of {n} words cannot be", error=DataError)
+    return choose()[0].known_runs(*checked(hashes, first, np.uint64), n, known, bits)

@@ -54,6 +54,9 @@ def hold_hashes(hashes, first):
     known = np.unique(hashes[::2])
     asked = hashes, known, sieve(known)
     same(native.lookup(*asked), text_reference.lookup(*asked))
+    runs = native.runs(hashes, first, 2)[0]
+    asked = hashes, first, 2, np.unique(runs[::3]), sieve(np.unique(runs[::3]))
+    same(native.known_runs(*asked), text_reference.known_runs(*asked))
 
 
 def test_twins_agree_on_every_script_and_on_bytes_that_are_no_text():

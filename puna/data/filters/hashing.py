@@ -35,7 +35,7 @@ def range_hashes(data: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> np.n
 
 
 def is_in(hashes: np.ndarray, *known: np.ndarray) -> np.ndarray:
-    """Which hashes are in one of the sorted lists, of which few entries are touched: they may lie in files."""
+    """Which hashes are in one of the sorted lists, of which few places are read: they may lie in files."""
     asked, which = np.unique(hashes, return_inverse=True)  # in order: the search stays in the cache
     found = np.zeros(len(asked), bool)
     for some in known:

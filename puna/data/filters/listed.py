@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from puna.data.filters.hashing import buffers
 from puna.data.filters.lists import Stamps, entries, stamps
-from puna.kernels.words import Words, lookup, runs, sieve, words
+from puna.kernels.words import Words, known_runs, runs, sieve, words
 
 LONGEST = 8  # words of an entry; what is longer is cut
 DIRTY = {
@@ -48,7 +48,6 @@ def hits(found: Words, given: tuple[str, ...], paths: tuple[str, ...]) -> np.nda
     """(rows,) how many places of each row begin an entry of the lists."""
     total = np.zeros(len(found.first) - 1, np.int64)
     for n, known in _known(given, stamps(paths)).items():
-        every = runs(found.hashes, found.first, n)
-        where, _ = lookup(every.hashes, known, sieve(known))
-        total += np.diff(np.searchsorted(where, every.offsets))
+        begins, _ = known_runs(found.hashes, found.first, n, known, sieve(known))
+        total += np.diff(np.searchsorted(begins, found.first))
     return total

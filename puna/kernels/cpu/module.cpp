@@ -42,6 +42,16 @@ puna::Hashes hashes_of(const In<uint64_t>& hashes, const In<int64_t>& first) {
   return {hashes.data(), first.data(), static_cast<int64_t>(first.size()) - 1};
 }
 
+puna::Known known_of(const In<uint64_t>& known, const In<uint8_t>& sieve) {
+  int shift = 61;  // 8 bits are told apart by the upper 3 of a hash
+  for (size_t size = sieve.size(); size > 1; size /= 2) shift--;
+  return {known.data(), static_cast<int64_t>(known.size()), sieve.data(), shift};
+}
+
+nb::tuple hits(puna::Hits&& found) {
+  return nb::make_tuple(give(std::move(found.which)), give(std::move(found.places)));
+}
+
 void words(nb::module_& module) {
   module.def("words", [](In<uint8_t> data, In<int64_t> offsets, const std::string& meaning) {
     auto found = without_gil([&] { return puna::words(column(data, offsets), meaning); });
@@ -67,15 +77,13 @@ void words(nb::module_& module) {
     }));
   });
   module.def("lookup", [](In<uint64_t> hashes, In<uint64_t> known, In<uint8_t> sieve) {
-    std::vector<int64_t> which, places;
-    int shift = 61;  // 8 bits are told apart by the upper 3 of a hash
-    for (size_t size = sieve.size(); size > 1; size /= 2) shift--;
-    without_gil([&] {
-      const puna::Known all{known.data(), static_cast<int64_t>(known.size()), sieve.data(), shift};
-      puna::lookup(hashes.data(), static_cast<int64_t>(hashes.size()), all, which, places);
-      return 0;
-    });
-    return nb::make_tuple(give(std::move(which)), give(std::move(places)));
+    const auto count = static_cast<int64_t>(hashes.size());
+    return hits(without_gil([&] { return puna::lookup(hashes.data(), count, known_of(known, sieve)); }));
+  });
+  module.def("known_runs", [](In<uint64_t> hashes, In<int64_t> first, int64_t n, In<uint64_t> known,
+                              In<uint8_t> sieve) {
+    return hits(without_gil(
+        [&] { return puna::known_runs(hashes_of(hashes, first), n, known_of(known, sieve)); }));
   });
 }
 

@@ -121,6 +121,8 @@ void plain_words(Column texts, bool digits_alike, Words& found) {
 Words words(Column texts, const std::string& meaning) {
   Words found;
   found.first.push_back(0);
+  const auto many = static_cast<size_t>(texts.offsets[texts.rows] - texts.offsets[0]) / 5;  // as prose has
+  found.hashes.reserve(many), found.starts.reserve(many), found.ends.reserve(many);
   if (meaning == "plain" || meaning == "digits_alike") {
     plain_words(texts, meaning == "digits_alike", found);
     return found;
@@ -138,6 +140,8 @@ RunColumns runs(Hashes words, int64_t n) {
   RunColumns found;
   Runs reading;
   const uint64_t power = Runs::power(n);
+  const int64_t most = words.first[words.rows] - words.first[0];
+  found.hashes.reserve(most), found.words.reserve(most);
   found.offsets.push_back(0);
   for (int64_t row = 0; row < words.rows; row++) {
     const int64_t first = words.first[row];
@@ -194,15 +198,30 @@ std::vector<int64_t> shared(Hashes sets, const int64_t* left, const int64_t* rig
   return counts;
 }
 
-void lookup(const uint64_t* hashes, int64_t count, Known known, std::vector<int64_t>& which,
-            std::vector<int64_t>& places) {
-  for (int64_t i = 0; i < count; i++) {
-    const uint64_t bit = hashes[i] >> known.shift;
-    if (!(known.sieve[bit >> 3] >> (bit & 7) & 1)) continue;
-    const uint64_t* at = std::lower_bound(known.hashes, known.hashes + known.count, hashes[i]);
-    if (at == known.hashes + known.count || *at != hashes[i]) continue;
-    which.push_back(i), places.push_back(at - known.hashes);
+int64_t Known::place(uint64_t hash) const {
+  const uint64_t bit = hash >> shift;
+  if (!(sieve[bit >> 3] >> (bit & 7) & 1)) return -1;
+  const uint64_t* at = std::lower_bound(hashes, hashes + count, hash);
+  return at == hashes + count || *at != hash ? -1 : at - hashes;
+}
+
+Hits lookup(const uint64_t* hashes, int64_t count, Known known) {
+  Hits found;
+  for (int64_t i = 0; i < count; i++) found.add(i, known.place(hashes[i]));
+  return found;
+}
+
+Hits known_runs(Hashes words, int64_t n, Known known) {
+  Hits found;
+  Runs reading;
+  const uint64_t power = Runs::power(n);
+  for (int64_t row = 0; row < words.rows; row++) {
+    const int64_t first = words.first[row];
+    reading.read(words.hashes + first, words.first[row + 1] - first);
+    for (int64_t i = 0; i + n <= reading.count; i++)
+      found.add(first + i, known.place(reading.hash(i, n, power)));
   }
+  return found;
 }
 
 }  // namespace puna

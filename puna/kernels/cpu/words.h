@@ -38,8 +38,17 @@ struct Known {
   int64_t count;
   const uint8_t* sieve;  // bit (hash >> shift) is set for each of them
   int shift;
+
+  int64_t place(uint64_t hash) const;  // among them, or -1
 };
-void lookup(const uint64_t* hashes, int64_t count, Known known, std::vector<int64_t>& which,
-            std::vector<int64_t>& places);
+
+struct Hits {
+  std::vector<int64_t> which, places;
+  void add(int64_t asked, int64_t place) {
+    if (place >= 0) which.push_back(asked), places.push_back(place);
+  }
+};
+Hits lookup(const uint64_t* hashes, int64_t count, Known known);
+Hits known_runs(Hashes words, int64_t n, Known known);  // which: the word that the run begins with
 
 }  // namespace puna
