@@ -4,8 +4,8 @@
 
 Gates: Gopher repetition, Gopher quality, C4, FineWeb, each seeing what the one before kept. Signatures: 112
 MinHash values over runs of five words. Rates are documents a second of one core (CPU time), or MB of text a
-second under `rates`, stages without a contender. The documents are about 2,000 characters each, of FILE, or of
-the docstrings of Python's standard library. A ratio above 1 is in our favour.
+second under `rates`, stages without a contender. The documents are about 2,000 characters each, of FILE, or
+of the docstrings of Python's standard library. A ratio above 1 is in our favour.
 """
 
 import argparse

@@ -19,7 +19,7 @@ def cut_out(data: np.ndarray, offsets: np.ndarray, starts: np.ndarray, stops: np
 
 
 def of_size(table: pa.Table, longest: int) -> pa.Array:
-    """(rows,) bool: is the text no longer than so many bytes? The work takes 10 times its size in memory."""
+    """(rows,) bool: is the text no longer than so many bytes? The work takes 20 times its size in memory."""
     return pc.less_equal(pc.binary_length(table["text"]), longest).combine_chunks()
 
 
