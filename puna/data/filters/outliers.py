@@ -15,10 +15,10 @@ import pyarrow.compute as pc
 
 from puna.data.filters.hashing import buffers
 from puna.data.filters.lists import Stamps, stamps, with_lists
-from puna.data.filters.tokens import Words, words
 from puna.data.rounds import Round, Survey
 from puna.data.stage import Annotation, Gate, Verdict, first_reason
 from puna.errors import DataError, need
+from puna.kernels.words import Words, words
 
 BITS = 20  # 2**20 counters, 8 MB: words that share one look a little commoner than they are
 
@@ -72,6 +72,7 @@ class WordDivergence(Annotation):
     """Measures `q.kl`; null where the language has no table or the document too few words to say."""
 
     name = "outliers.kl"
+    version = 2
     reads = ("text", "lang")
     writes = {"q.kl": pa.float32()}
 

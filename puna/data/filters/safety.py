@@ -18,6 +18,7 @@ class SafetyWords(Annotation):
     """Listed words in 1,000: `safety.nsfw` and `safety.toxic`."""
 
     name = "safety.words"
+    version = 2  # words are those of kernels.words
     writes = {"safety.nsfw": pa.float32(), "safety.toxic": pa.float32()}
 
     nsfw: tuple[str, ...] = OURS

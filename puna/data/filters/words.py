@@ -15,6 +15,7 @@ class DirtyWords(Annotation):
     """Counts words, and those of the lists among them."""
 
     name = "words.dirty"
+    version = 2  # words are those of kernels.words
     writes = {"words.count": pa.int32(), "words.dirty": pa.int32()}
 
     words: tuple[str, ...] = OURS
