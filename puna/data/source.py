@@ -7,6 +7,7 @@ run to run, because task numbers follow the order of `inputs()`.
 import dataclasses
 import hashlib
 import json
+import re
 from collections.abc import Iterator
 from typing import Any, Protocol, runtime_checkable
 
@@ -14,7 +15,10 @@ import pyarrow as pa
 from pyarrow import fs
 from pydantic import BaseModel
 
+from puna.data.place import located, telling, where
 from puna.errors import ConfigError, need
+
+PLACE = re.compile(r"@\d+(-\d+)?$")  # in a file that is cut into pieces
 
 
 @runtime_checkable
@@ -59,16 +63,14 @@ def piece_stamp(piece: str) -> str:
 
 
 def _files(piece: str) -> list[fs.FileInfo]:
-    """The file of a piece, where it is `path` or `path@offset`, or the files right in its folder."""
-    for name in (piece, piece.rpartition("@")[0]):
-        try:
-            system, path = fs.FileSystem.from_uri(name) if "://" in name else (fs.LocalFileSystem(), name)
+    """The file of a piece, where it is `path` or `path@place in it`, or the files right in its folder."""
+    for name in dict.fromkeys((piece, PLACE.sub("", piece))):
+        system, path = where(located(name))
+        with telling(piece):
             info = system.get_file_info(path)
-            found = [info]
-            if info.type == fs.FileType.Directory and path:
-                found = sorted(system.get_file_info(fs.FileSelector(path)), key=lambda one: one.base_name)
-        except (OSError, ValueError):  # not an address that Arrow knows
-            continue
+            folder = info.type == fs.FileType.Directory
+            found = system.get_file_info(fs.FileSelector(path)) if folder else [info]
         if info.type != fs.FileType.NotFound:
-            return [one for one in found if one.type == fs.FileType.File]
+            files = [one for one in found if one.type == fs.FileType.File]
+            return sorted(files, key=lambda one: one.base_name)
     return []
