@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar, cast
@@ -26,6 +26,7 @@ from pyarrow import fs
 from puna.errors import ConfigError, DataError, need
 
 RANGE = 4 << 20  # bytes that one request to a store asks for
+PART = re.compile(r"@(\d+(?:-\d+)?)$")
 Given = TypeVar("Given")
 Answer = TypeVar("Answer")
 WEB = ("http", "https")  # there, all of an address belongs to the file
@@ -121,6 +122,22 @@ def located(address: "str | Path | Remote") -> Path | Remote:
         rest, _, options = rest.rpartition("?")
     authority, _, inner = rest.partition("/")
     return Remote(f"{scheme}://{authority}", inner.strip("/"), options)
+
+
+def cut(at: Path | Remote, part: str) -> str:
+    """What a part of a file is called: `path@part`, part a number or two with a dash."""
+    return str(replace(at, inner=f"{at.inner}@{part}")) if isinstance(at, Remote) else f"{at}@{part}"
+
+
+def parted(piece: str) -> tuple[Path | Remote, str]:
+    """The file or folder of a piece, and which part of it the piece is; "" where it is not cut."""
+    at = located(piece)
+    name = at.inner if isinstance(at, Remote) else str(at)
+    part = PART.search(name)
+    if not part or at.exists():  # a file may have such a name
+        return at, ""
+    whole = name[: part.start()]
+    return Remote(at.root, whole, at.options) if isinstance(at, Remote) else Path(whole), part[1]
 
 
 def where(at: Path | Remote) -> tuple[fs.FileSystem, str]:

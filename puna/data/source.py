@@ -7,7 +7,6 @@ run to run, because task numbers follow the order of `inputs()`.
 import dataclasses
 import hashlib
 import json
-import re
 from collections.abc import Iterator
 from typing import Any, Protocol, runtime_checkable
 
@@ -15,10 +14,8 @@ import pyarrow as pa
 from pyarrow import fs
 from pydantic import BaseModel
 
-from puna.data.place import located, telling, where
+from puna.data.place import parted, telling, where
 from puna.errors import ConfigError, need
-
-PLACE = re.compile(r"@\d+(-\d+)?$")  # in a file that is cut into pieces
 
 
 @runtime_checkable
@@ -63,14 +60,10 @@ def piece_stamp(piece: str) -> str:
 
 
 def _files(piece: str) -> list[fs.FileInfo]:
-    """The file of a piece, where it is `path` or `path@place in it`, or the files right in its folder."""
-    for name in dict.fromkeys((piece, PLACE.sub("", piece))):
-        system, path = where(located(name))
-        with telling(piece):
-            info = system.get_file_info(path)
-            folder = info.type == fs.FileType.Directory
-            found = system.get_file_info(fs.FileSelector(path)) if folder else [info]
-        if info.type != fs.FileType.NotFound:
-            files = [one for one in found if one.type == fs.FileType.File]
-            return sorted(files, key=lambda one: one.base_name)
-    return []
+    """The file that a piece is, or is of, or the files right in its folder."""
+    system, path = where(parted(piece)[0])
+    with telling(piece):
+        info = system.get_file_info(path)
+        folder = info.type == fs.FileType.Directory
+        found = system.get_file_info(fs.FileSelector(path)) if folder else [info]
+    return sorted((one for one in found if one.type == fs.FileType.File), key=lambda one: one.base_name)

@@ -131,6 +131,14 @@ def recipe(folder, where, name="recipe.toml"):
     return path
 
 
+def short(folder, where):
+    """A recipe of few requests: those to a server that fails take seconds each."""
+    path = folder / "short.toml"
+    said = RECIPE.replace("@", str(where))
+    path.write_text(said[: said.index("[source.pages]")] + said[said.index("[source.notes]") :])
+    return path
+
+
 def carried_out(path, out, *more):
     return main(["data", "run", str(path), "--out", str(out), "--runner", "inline", *more])
 
@@ -140,6 +148,13 @@ def local(inputs, tmp_path_factory):
     """A run on this disk: its folder."""
     folder = tmp_path_factory.mktemp("local")
     assert carried_out(recipe(folder, inputs), folder / "run") == 0
+    return folder / "run"
+
+
+@pytest.fixture(scope="module")
+def brief(inputs, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("brief")
+    assert carried_out(short(folder, inputs), folder / "run") == 0
     return folder / "run"
 
 
@@ -180,14 +195,14 @@ def test_an_endpoint_may_stand_in_the_address(local, port, tmp_path):
 
 
 @pytest.mark.slow
-def test_what_a_store_does_not_give_is_never_taken_for_damage(local, port, tmp_path, monkeypatch, capsys):
-    path, fetched = recipe(tmp_path, "s3://pampa/in"), lambda method, path: method == "GET" and "/in/" in path
+def test_what_a_store_does_not_give_is_never_taken_for_damage(brief, port, tmp_path, monkeypatch, capsys):
+    path, fetched = short(tmp_path, "s3://pampa/in"), lambda method, path: method == "GET" and "/in/" in path
     for number, how in enumerate(("500", "cut", "hang up")):
-        proxy, out = Proxy(port, how, 0.5, fetched, seed=number), f"s3://pampa/poor-{number}"
+        proxy, out = Proxy(port, how, 0.25, fetched, seed=number), f"s3://pampa/poor-{number}"
         with proxy.running() as poor:
             endpoint(monkeypatch, poor)
             code = carried_out(path, out)
-        assert proxy.failed > 5
+        assert proxy.failed > 2
         told = capsys.readouterr().err
         assert code == 0 or (
             code == 2 and "tasks failed, the others are done" in told and "Traceback" not in told
@@ -196,21 +211,21 @@ def test_what_a_store_does_not_give_is_never_taken_for_damage(local, port, tmp_p
             n: json.loads(d) for n, d in objects(port, out[5:]).items() if n.startswith("00-read/rec")
         }
         for name, held in receipts.items():
-            whole = json.loads((local / name).read_text())
+            whole = json.loads((brief / name).read_text())
             assert [held[key] for key in ("rows_in", "skipped", "outputs")] == [
                 whole[key] for key in ("rows_in", "skipped", "outputs")
             ]
         endpoint(monkeypatch, port)
-        assert carried_out(path, out) == 0 and tree(objects(port, out[5:])) == written(local)
+        assert carried_out(path, out) == 0 and tree(objects(port, out[5:])) == written(brief)
 
 
 @pytest.mark.slow
 def test_a_store_that_does_not_take_what_is_written_ends_the_run_and_it_goes_on(
-    local, port, tmp_path, monkeypatch, capsys
+    brief, port, tmp_path, monkeypatch, capsys
 ):
-    path, out = recipe(tmp_path, "s3://pampa/in"), "s3://pampa/full"
+    path, out = short(tmp_path, "s3://pampa/in"), "s3://pampa/full"
     for number, how in enumerate(("500", "403", "hang up")):
-        with Proxy(port, how, 0.2, lambda method, path: method != "GET", seed=number).running() as poor:
+        with Proxy(port, how, 0.1, lambda method, path: method != "GET", seed=number).running() as poor:
             endpoint(monkeypatch, poor)
             code = carried_out(path, out)
         told = capsys.readouterr().err
@@ -218,7 +233,7 @@ def test_a_store_that_does_not_take_what_is_written_ends_the_run_and_it_goes_on(
         for name, data in objects(port, "pampa/full").items():
             assert not name.endswith(".parquet") or data[-4:] == b"PAR1"
     endpoint(monkeypatch, port)
-    assert carried_out(path, out) == 0 and tree(objects(port, "pampa/full")) == written(local)
+    assert carried_out(path, out) == 0 and tree(objects(port, "pampa/full")) == written(brief)
 
 
 KILLED = """
@@ -232,18 +247,18 @@ if __name__ == "__main__":
 
 
 @pytest.mark.slow
-def test_a_run_killed_in_a_bucket_goes_on_to_the_same_bytes(local, port, tmp_path, monkeypatch):
+def test_a_run_killed_in_a_bucket_goes_on_to_the_same_bytes(brief, port, tmp_path, monkeypatch):
     endpoint(monkeypatch, port)
-    path, out, rng = recipe(tmp_path, "s3://pampa/in"), "s3://pampa/killed", random.Random(1)
+    path, out, rng = short(tmp_path, "s3://pampa/in"), "s3://pampa/killed", random.Random(1)
     (tmp_path / "killed.py").write_text(KILLED)
     for _ in range(4):
         begun = [sys.executable, tmp_path / "killed.py", path, out]
         process = subprocess.Popen(begun, stdout=subprocess.PIPE, text=True, start_new_session=True)
-        for _ in range(rng.randrange(1, 30)):
+        for _ in range(rng.randrange(1, 20)):
             assert process.stdout.readline()
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
-    assert carried_out(path, out) == 0 and tree(objects(port, "pampa/killed")) == written(local)
+    assert carried_out(path, out) == 0 and tree(objects(port, "pampa/killed")) == written(brief)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 from pydantic import Field
 
 from puna.data.document import make_id
-from puna.data.place import located, size_of
+from puna.data.place import cut, parted, size_of
 from puna.data.sources.files import BROKEN, CHUNK, Place, find, key, lines, one_key_each, opened
 from puna.data.sources.reading import Reading, Row, clean, host
 
@@ -39,10 +39,11 @@ class Jsonl(Reading):
         if at.name.endswith((".gz", ".zst")) or size <= self.piece_bytes:
             yield str(at)
         else:
-            yield from (f"{at}@{start}" for start in range(0, size, self.piece_bytes))
+            yield from (cut(at, str(start)) for start in range(0, size, self.piece_bytes))
 
     def rows(self, piece: str, skipped: Counter[str]) -> Iterator[Row]:
-        path, start = _parted(piece)
+        path, part = parted(piece)
+        start = int(part) if part.isdecimal() else None
         name = key(self.paths, path)
         with opened(path) as stream:
             try:
@@ -72,13 +73,6 @@ class Jsonl(Reading):
         named = _said(values, self.id) or place
         row: Row = {"id": make_id(self.name, named), "source": self.name, "url": url, "date": date}
         return row | {"text": clean(text), "host": host(url), "licence": licence or None}
-
-
-def _parted(piece: str) -> tuple[Place, int | None]:
-    """The file of a piece, and where in it the piece begins if it is cut."""
-    path, at, start = piece.rpartition("@")
-    cut = at and start.isdecimal() and not located(piece).exists()  # a file may have such a name
-    return (located(path), int(start)) if cut else (located(piece), None)
 
 
 def _from(stream: BinaryIO, start: int | None, size: int, most: int) -> Iterator[tuple[int, bytes | None]]:

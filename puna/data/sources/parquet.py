@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 from pydantic import Field
 
 from puna.data.document import make_id
-from puna.data.place import at_once, located, open_bytes
+from puna.data.place import at_once, cut, open_bytes, parted
 from puna.data.sources.files import Place, find, key, one_key_each
 from puna.data.sources.reading import Reading, Row, clean, host
 from puna.errors import DataError, need
@@ -40,13 +40,13 @@ class Parquet(Reading):
         pieces, first, held = [], 0, 0
         for group, size in enumerate(sizes):
             if held and held + size > self.piece_bytes:
-                pieces.append(f"{path}@{first}-{group - 1}")
+                pieces.append(cut(path, f"{first}-{group - 1}"))
                 first, held = group, 0
             held += size
-        return [*pieces, f"{path}@{first}-{len(sizes) - 1}"]
+        return [*pieces, cut(path, f"{first}-{len(sizes) - 1}")]
 
     def rows(self, piece: str, skipped: Counter[str]) -> Iterator[Row]:
-        path, groups = _parted(piece)
+        path, part = parted(piece)
         with _opened(path) as file:
             names = set(file.schema_arrow.names)
             need(
@@ -56,7 +56,8 @@ class Parquet(Reading):
                 DataError,
             )
             wanted = [n for n in (self.text, self.id, self.url, self.date, self.licence) if n in names]
-            groups = groups or range(file.num_row_groups)
+            first, _, last = part.partition("-")
+            groups = range(int(first), int(last) + 1) if last else range(file.num_row_groups)
             place = sum(file.metadata.row_group(g).num_rows for g in range(groups.start))
             try:
                 for batch in file.iter_batches(self.read_rows, list(groups), list(dict.fromkeys(wanted))):
@@ -83,14 +84,6 @@ def _opened(path: Place) -> pq.ParquetFile:
         return pq.ParquetFile(stream)
     except (pa.ArrowException, OSError) as problem:
         raise DataError(f"{path}: not a Parquet file: {str(problem)[:200]}") from None
-
-
-def _parted(piece: str) -> tuple[Place, range | None]:
-    path, _, groups = piece.rpartition("@")
-    first, dash, last = groups.partition("-")
-    if dash and first.isdecimal() and last.isdecimal() and not located(piece).exists():
-        return located(path), range(int(first), int(last) + 1)
-    return located(piece), None
 
 
 def _said(values: dict[str, Any], name: str) -> str:
