@@ -79,6 +79,8 @@ def run(
     address: str | None = None,
     shard: str = "0/1",
     step: str | None = None,
+    wait: int = 0,
+    trust: bool = False,
 ) -> int:
     """Carry out a recipe. What is done already is not done again.
 
@@ -100,13 +102,18 @@ def run(
         i/N: only every N-th task, for Slurm arrays and Kubernetes jobs.
     step
         Only this step.
+    wait
+        Seconds that a shard waits for what the others have to do before it goes on.
+    trust
+        A file of the right size is as it was written: none is hashed again.
     """
     _need_data()
     from puna.data.pipeline import run as carry_out
 
     given = _recipe(recipe, overrides)
     with shown(sys.stderr, f"data {given.name}"):
-        digest = carry_out(given, out, _runner(runner, workers, address), _shard(shard), step)
+        hands = _runner(runner, workers, address)
+        digest = carry_out(given, out, hands, _shard(shard), step, trust, wait)
     print(f"{out} {digest}")
     return 0
 
@@ -201,7 +208,13 @@ def verify(out: str, /) -> int:
 
 
 def launch(
-    recipe: Path, kind: Literal["slurm", "kubernetes"], /, *, out: str, shards: int, image: str = "IMAGE"
+    recipe: Path,
+    kind: Literal["slurm", "kubernetes", "ray"],
+    /,
+    *,
+    out: str,
+    shards: int = 1,
+    image: str = "IMAGE",
 ) -> int:
     """Print a file that runs a recipe on a cluster, as an array of shards.
 
@@ -214,7 +227,7 @@ def launch(
     out
         The folder of the run, that every node sees.
     shards
-        How many tasks of the array.
+        How many tasks of the array; Ray needs none.
     image
         For Kubernetes: the container image that has Puna.
     """

@@ -96,20 +96,34 @@ class Proxy:
             protocol_version = "HTTP/1.1"
 
             def answer(self):
-                body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                body = self.body()
                 if proxy.unlucky(self.command, self.path):
                     self.fail(body)
                     return
                 status, headers, data = self.passed_on(body)
                 self.say(status, headers, data)
 
+            def body(self):
+                if self.headers.get("Transfer-Encoding", "").lower() != "chunked":
+                    return self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                parts = []
+                while size := int(self.rfile.readline().partition(b";")[0], 16):
+                    parts.append(self.rfile.read(size))
+                    self.rfile.readline()
+                self.rfile.readline()
+                return b"".join(parts)
+
             def passed_on(self, body):
                 there = http.client.HTTPConnection("127.0.0.1", proxy.port, timeout=30)
-                there.request(self.command, self.path, body, dict(self.headers))
+                there.request(self.command, self.path, body, self.passed_headers())
                 said = there.getresponse()
                 data = said.read()
                 there.close()
                 return said.status, said.getheaders(), data
+
+            def passed_headers(self):
+                own = ("transfer-encoding", "expect", "content-length", "connection")
+                return {name: value for name, value in self.headers.items() if name.lower() not in own}
 
             def say(self, status, headers, data, send=None):
                 self.send_response_only(status)
