@@ -202,7 +202,7 @@ class OnRay:
                 yield task, ray.get(ready)
             except ray.exceptions.RayTaskError as problem:
                 raise _told(problem.cause) from None
-            except ray.exceptions.WorkerCrashedError:
+            except (ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError):
                 with closing(Pool(1)) as pool:  # where the killer of its process can be hunted
                     yield from pool(job, [task])
 

@@ -5,8 +5,11 @@ from toy_stages import Count, Made, SameText, Short, recipe, survivors
 
 from puna.data.estimate import Size, plan, rates
 from puna.data.explain import diff, explain, report
+from puna.data.kinds import STAGES
 from puna.data.pipeline import run
 from puna.errors import DataError
+
+FAMILIES = ("source", "shard", "emit", "reduce", "write")  # of what the engine does itself
 
 
 @pytest.fixture(scope="module")
@@ -78,3 +81,17 @@ def test_receipts_replace_the_rates_of_the_package(out):
     spent = report(out)["steps"]["00-read"]
     assert measured["toy.count"] == pytest.approx(spent["bytes"] / 1e6 / spent["stage_s"]["toy.count"])
     assert plan(recipe(), run=out)["tasks"] > 0
+
+
+def test_every_stage_and_source_has_a_rate_of_its_own_or_of_its_family():
+    known = rates()["text_mb_s"]
+    assert [
+        name for name in STAGES if name.partition(".")[0] not in {key.partition(".")[0] for key in known}
+    ] == []
+    unused = [
+        key
+        for key in known
+        if key and key.partition(".")[0] not in {*FAMILIES, *(s.partition(".")[0] for s in STAGES)}
+    ]
+    assert unused == [] and all(rate > 0 for rate in known.values())
+    assert known["source.pages"] == known["source.warc"] < known["source"]  # where HTML is read
