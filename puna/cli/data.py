@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from puna.data.recipe import Recipe
     from puna.data.runners import Runner
 
+DAY_S = 86_400
 Overrides = Annotated[str, Parameter(allow_leading_hyphen=True)]
 
 
@@ -79,8 +80,6 @@ def run(
     address: str | None = None,
     shard: str = "0/1",
     step: str | None = None,
-    wait: int = 0,
-    trust: bool = False,
 ) -> int:
     """Carry out a recipe. What is done already is not done again.
 
@@ -99,13 +98,10 @@ def run(
     address
         Ray's cluster; one on this machine if not given.
     shard
-        i/N: only every N-th task, for Slurm arrays and Kubernetes jobs.
+        i/N: only every N-th task, for Slurm arrays and Kubernetes jobs. Between steps it waits for the
+        others, a day at most; with --step it does not.
     step
         Only this step.
-    wait
-        Seconds that a shard waits for what the others have to do before it goes on.
-    trust
-        A file of the right size is as it was written: none is hashed again.
     """
     _need_data()
     from puna.data.pipeline import run as carry_out
@@ -113,7 +109,7 @@ def run(
     given = _recipe(recipe, overrides)
     with shown(sys.stderr, f"data {given.name}"):
         hands = _runner(runner, workers, address)
-        digest = carry_out(given, out, hands, _shard(shard), step, trust, wait)
+        digest = carry_out(given, out, hands, _shard(shard), step, wait_s=0 if step else DAY_S)
     print(f"{out} {digest}")
     return 0
 
