@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from puna.data.recipe import Recipe
     from puna.data.runners import Runner
 
+DAY_S = 86_400
 Overrides = Annotated[str, Parameter(allow_leading_hyphen=True)]
 
 
@@ -101,7 +102,8 @@ def run(
     address
         Ray's cluster; one on this machine if not given.
     shard
-        i/N: only every N-th task, for Slurm arrays and Kubernetes jobs.
+        i/N: only every N-th task, for Slurm arrays and Kubernetes jobs. Between steps it waits for the
+        others, a day at most; with --step it does not.
     step
         Only this step.
     """
@@ -110,7 +112,8 @@ def run(
 
     given = _recipe(recipe, overrides)
     with shown(sys.stderr, f"data {given.name}"):
-        digest = carry_out(given, out, _runner(runner, workers, address), _shard(shard), step)
+        hands = _runner(runner, workers, address)
+        digest = carry_out(given, out, hands, _shard(shard), step, wait_s=0 if step else DAY_S)
     print(f"{out} {digest}")
     return 0
 
@@ -245,7 +248,13 @@ def verify(out: str, /) -> int:
 
 
 def launch(
-    recipe: Path, kind: Literal["slurm", "kubernetes"], /, *, out: str, shards: int, image: str = "IMAGE"
+    recipe: Path,
+    kind: Literal["slurm", "kubernetes", "ray"],
+    /,
+    *,
+    out: str,
+    shards: int = 1,
+    image: str = "IMAGE",
 ) -> int:
     """Print a file that runs a recipe on a cluster, as an array of shards.
 
@@ -258,7 +267,7 @@ def launch(
     out
         The folder of the run, that every node sees.
     shards
-        How many tasks of the array.
+        How many tasks of the array; Ray needs none.
     image
         For Kubernetes: the container image that has Puna.
     """

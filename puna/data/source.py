@@ -14,6 +14,7 @@ import pyarrow as pa
 from pyarrow import fs
 from pydantic import BaseModel
 
+from puna.data.place import parted, telling, where
 from puna.errors import ConfigError, need
 
 
@@ -59,16 +60,10 @@ def piece_stamp(piece: str) -> str:
 
 
 def piece_files(piece: str) -> list[fs.FileInfo]:
-    """The file of a piece, where it is `path` or `path@offset`, or the files right in its folder."""
-    for name in (piece, piece.rpartition("@")[0]):
-        try:
-            system, path = fs.FileSystem.from_uri(name) if "://" in name else (fs.LocalFileSystem(), name)
-            info = system.get_file_info(path)
-            found = [info]
-            if info.type == fs.FileType.Directory and path:
-                found = sorted(system.get_file_info(fs.FileSelector(path)), key=lambda one: one.base_name)
-        except (OSError, ValueError):  # not an address that Arrow knows
-            continue
-        if info.type != fs.FileType.NotFound:
-            return [one for one in found if one.type == fs.FileType.File]
-    return []
+    """The file that a piece is, or is of, or the files right in its folder."""
+    system, path = where(parted(piece)[0])
+    with telling(piece):
+        info = system.get_file_info(path)
+        folder = info.type == fs.FileType.Directory
+        found = system.get_file_info(fs.FileSelector(path)) if folder else [info]
+    return sorted((one for one in found if one.type == fs.FileType.File), key=lambda one: one.base_name)

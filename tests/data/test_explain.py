@@ -6,10 +6,13 @@ from toy_stages import Count, Made, SameText, Short, recipe, survivors
 
 from puna.data.estimate import Size, plan, rates
 from puna.data.explain import ANSWERS, diff, explain, left_out
+from puna.data.kinds import STAGES
 from puna.data.pipeline import receipts_of, run
 from puna.data.report import costs
 from puna.data.sources.jsonl import Jsonl
 from puna.errors import DataError
+
+FAMILIES = ("source", "shard", "emit", "reduce", "write")  # of what the engine does itself
 
 
 @pytest.fixture(scope="module")
@@ -110,3 +113,17 @@ def test_what_sources_left_out_is_counted(tmp_path):
     source = Jsonl(name="lines", paths=(str(tmp_path / "in.jsonl"),))
     run(recipe(sources=(source,), stages=()), tmp_path / "out")
     assert sum(left_out(tmp_path / "out").values()) == 2
+
+
+def test_every_stage_and_source_has_a_rate_of_its_own_or_of_its_family():
+    known = rates()["text_mb_s"]
+    assert [
+        name for name in STAGES if name.partition(".")[0] not in {key.partition(".")[0] for key in known}
+    ] == []
+    unused = [
+        key
+        for key in known
+        if key and key.partition(".")[0] not in {*FAMILIES, *(s.partition(".")[0] for s in STAGES)}
+    ]
+    assert unused == [] and all(rate > 0 for rate in known.values())
+    assert known["source.pages"] == known["source.warc"] < known["source"]  # where HTML is read

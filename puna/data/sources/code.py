@@ -8,13 +8,13 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from functools import lru_cache
-from pathlib import Path
 
 import pyarrow as pa
 
 from puna.data.document import make_id
 from puna.data.extract.charset import decode
-from puna.data.sources.files import files_of, folders, key, one_key_each, root_of
+from puna.data.place import located, open_bytes
+from puna.data.sources.files import Place, files_of, folders, key, one_key_each, root_of
 from puna.data.sources.languages import language
 from puna.data.sources.licences import UNKNOWN, licence_of_file, licence_of_header, licence_of_manifest
 from puna.data.sources.reading import DOCUMENTS, Reading, Row, clean
@@ -46,25 +46,25 @@ class Code(Reading):
     def inputs(self) -> tuple[str, ...]:
         return one_key_each(self.paths, [at for at in folders(self.paths, ("",)) if not self._skipped(at)])
 
-    def _skipped(self, path: Path) -> bool:
-        return not set(self.skip).isdisjoint(path.relative_to(root_of(self.paths, path)).parts)
+    def _skipped(self, path: Place) -> bool:
+        return not set(self.skip).isdisjoint(key(self.paths, path).split("/")[1:])
 
     def rows(self, piece: str, skipped: Counter[str]) -> Iterator[Row]:
-        here = Path(piece)
+        here = located(piece)
         root = root_of(self.paths, here)
         for path in files_of(here, root, ("",)) if here.is_dir() else [here]:
             known = language(path.name)
             if known is None and not self.others:
                 skipped["language"] += 1
                 continue
-            with path.open("rb") as stream:
+            with open_bytes(path) as stream:
                 data = stream.read(self.document_bytes + 1)
             if len(data) > self.document_bytes or not data:
                 skipped["too_long" if data else "empty"] += 1
                 continue
             yield self._row(path, root, data) | {"code.language": known}
 
-    def _row(self, path: Path, root: Path, data: bytes) -> Row:
+    def _row(self, path: Place, root: Place, data: bytes) -> Row:
         head, name = data[: self.head_bytes], key(self.paths, path)
         binary = b"\0" in data[:65536]
         licence = licence_of_header(head) or _licence_above(path.parent, root)
@@ -83,14 +83,14 @@ class Code(Reading):
 
 
 @lru_cache(maxsize=4096)
-def _licence_above(folder: Path, root: Path) -> str:
+def _licence_above(folder: Place, root: Place) -> str:
     """The licence that the nearest folder with a word on it says, here or above, up to the root."""
     said = _licence_in(folder, root) if folder.is_dir() else None
-    inside = folder != root and folder.is_relative_to(root)
+    inside = folder != root and folder.is_relative_to(root)  # type: ignore[arg-type]
     return said or (_licence_above(folder.parent, root) if inside else UNKNOWN)
 
 
-def _licence_in(folder: Path, root: Path) -> str | None:
+def _licence_in(folder: Place, root: Place) -> str | None:
     """What licence files say, else a package's manifest; None where there is neither.
 
     Several licences hold together, for which parts nobody says, unless the manifest knows better.
@@ -108,6 +108,6 @@ def _licence_in(folder: Path, root: Path) -> str | None:
     return UNKNOWN if UNKNOWN in found else " AND ".join(sorted(found)) or None
 
 
-def _head(path: Path) -> bytes:
-    with path.open("rb") as stream:
+def _head(path: Place) -> bytes:
+    with open_bytes(path) as stream:
         return stream.read(1 << 16)

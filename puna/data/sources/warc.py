@@ -8,7 +8,6 @@ goes on where the next one begins.
 import re
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 from typing import BinaryIO
 
 from fastwarc.warc import ArchiveIterator, WarcRecord, WarcRecordType
@@ -16,7 +15,8 @@ from fastwarc.warc import ArchiveIterator, WarcRecord, WarcRecordType
 from puna.data.document import make_id
 from puna.data.extract.page import Extract
 from puna.data.filters.optout import signals
-from puna.data.sources.files import CHUNK, find, one_key_each
+from puna.data.place import located, open_bytes
+from puna.data.sources.files import CHUNK, Place, find, one_key_each
 from puna.data.sources.licences import licence_of_link
 from puna.data.sources.reading import Reading, Row, clean, host
 
@@ -38,7 +38,7 @@ class Warc(Reading):
         return one_key_each(self.paths, find(self.paths, (".warc", ".warc.gz", ".warc.zst")))
 
     def rows(self, piece: str, skipped: Counter[str]) -> Iterator[Row]:
-        for record in _records(Path(piece), WarcRecordType.response, skipped):
+        for record in _records(located(piece), WarcRecordType.response, skipped):
             row = self._page(record, skipped)
             if row is not None:
                 yield row
@@ -73,7 +73,7 @@ class Wet(Reading):
         return one_key_each(self.paths, find(self.paths, (".wet", ".wet.gz", ".wet.zst")))
 
     def rows(self, piece: str, skipped: Counter[str]) -> Iterator[Row]:
-        for record in _records(Path(piece), WarcRecordType.conversion, skipped):
+        for record in _records(located(piece), WarcRecordType.conversion, skipped):
             body = _body(record, self.document_bytes, skipped)
             if body is not None:
                 text = body.decode("utf-8", "replace")
@@ -123,9 +123,9 @@ def _names(record: WarcRecord) -> set[str]:
     return {name.lower() for name, _ in record.http_headers.to_tuples()}
 
 
-def _records(path: Path, kind: WarcRecordType, skipped: Counter[str]) -> Iterator[WarcRecord]:
+def _records(at: Place, kind: WarcRecordType, skipped: Counter[str]) -> Iterator[WarcRecord]:
     """Records of one kind; after damage, from the next place where one begins."""
-    with path.open("rb") as stream:
+    with open_bytes(at) as stream:
         start: int | None = 0
         while start is not None and skipped["damaged"] < DAMAGES:
             stream.seek(start)
