@@ -15,7 +15,7 @@ from puna.kernels.words import Words, known_runs, runs, sieve, words
 
 LONGEST = 8  # words of an entry; what is longer is cut
 DIRTY = {
-    "en": "porn porno xxx hentai milf milfs blowjob blowjobs gangbang creampie cumshot cumshots handjob "
+    "en": "porn porno hentai milf milfs blowjob blowjobs gangbang creampie cumshot cumshots handjob "
     "deepthroat bukkake camgirl camgirls upskirt pornstar pornstars",
     "de": "pornos ficken gefickt fotze fotzen sexcam",
     "fr": "enculer enculée partouze branlette salopes",
