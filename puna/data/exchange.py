@@ -1,10 +1,9 @@
 """Rows change places through files: each task writes one, ordered by where its rows go, with their offsets.
 
-    8 bytes     magic
-    8           number of places
-    8 * places + 8   offsets of the slices from the start of the file; the first is where the schema ends
+    slices      an Arrow IPC record batch each, in a Zstandard frame; nothing where no row goes
     schema      an Arrow IPC message
-    slices      8 bytes of the schema's hash, then an Arrow IPC record batch; nothing where no row goes
+    offsets     int64 x 2 x (places + 1): where each slice begins, and where it would if nothing were packed
+    24 bytes    8 of the schema's hash, the number of places, magic
 
 A place is a partition of the keys (`emit`) or a shard of documents (`reduce`). Reading one place takes one
 ranged read a file, whatever the number of places, and there is never a file for each pair. The partition of a
@@ -16,11 +15,14 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
+import zstandard
 
 from puna.data.store import Sink, Store
 from puna.errors import DataError, need
 
-MAGIC = b"PUNAROW1"
+MAGIC = b"PUNAROW2"
+TAIL = 24  # bytes
+LEVEL = -1  # of Zstandard: band keys with their ids take 30 bytes instead of 53, at 0.1 us a row both ways
 GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 
@@ -39,21 +41,34 @@ def keys_of(table: pa.Table) -> np.ndarray:
 def by_partition(
     table: pa.Table, partitions: int, where: str, ranges: bool = False
 ) -> tuple[pa.Table, np.ndarray]:
-    """The rows in the order of their partition, then key, then as they were; and each row's partition.
+    """The rows in the order of their partition, within it as they were; and each row's partition.
 
     ranges: the top bits of the key itself, so that partitions one after the other are in the order of keys.
     """
     at = table.schema.get_field_index("key")
     good = at >= 0 and table.schema.field(at).type == pa.uint64() and not table["key"].null_count
     need(good, f"{where}: emits no uint64 column `key` without nulls", error=DataError)
-    keys = keys_of(table)
-    order = np.argsort(keys, kind="stable")
-    bits = partitions.bit_length() - 1
-    places = key_bits(keys[order], 0, bits)
+    keys, bits = keys_of(table), partitions.bit_length() - 1
+    places = key_bits(keys, 0, bits)
     if ranges and bits:
-        places = (keys[order] >> np.uint64(64 - bits)).astype(np.uint16)
-    second = np.argsort(places, kind="stable")  # a radix sort: these are 16 bits wide
-    return table.take(pa.array(order[second])), places[second]
+        places = (keys >> np.uint64(64 - bits)).astype(np.uint16)
+    order = np.argsort(places, kind="stable")  # a radix sort: these are 16 bits wide
+    return table.take(pa.array(order)), places[order]
+
+
+def key_order(keys: np.ndarray) -> np.ndarray:
+    """`np.argsort(keys, kind="stable")` of uint64, for hashes in half the time: two radix sorts by their upper
+    32 bits, then only the rows are sorted that agree in these and do not stand right."""
+    order = np.argsort((keys >> np.uint64(32)).astype(np.uint16), kind="stable")
+    order = order[np.argsort((keys[order] >> np.uint64(48)).astype(np.uint16), kind="stable")]
+    found = keys[order]
+    wrong = np.flatnonzero(found[1:] < found[:-1])
+    if len(wrong):
+        upper = found >> np.uint64(32)
+        group = np.cumsum(np.append(False, upper[1:] != upper[:-1]))
+        rows = np.flatnonzero(np.isin(group, group[wrong]))
+        order[rows] = order[rows][np.argsort(found[rows], kind="stable")]
+    return order
 
 
 def by_shard(table: pa.Table, shards: int, where: str) -> tuple[pa.Table, np.ndarray]:
@@ -74,21 +89,23 @@ def by_shard(table: pa.Table, shards: int, where: str) -> tuple[pa.Table, np.nda
 def write_rows(sink: Sink, table: pa.Table, places: np.ndarray, count: int) -> None:
     """Write rows that stand in the order of their places, which are numbers below `count`."""
     table = _plain(table).combine_chunks()
+    whole = table.to_batches()[0] if len(table) else None
     schema = table.schema.serialize().to_pybytes()
-    mark = hashlib.sha256(schema).digest()[:8]
+    pack = zstandard.ZstdCompressor(level=LEVEL, write_checksum=True).compress
     edges = np.searchsorted(places, np.arange(count + 1))
-    lengths, batches = np.zeros(count, np.int64), {}
+    sizes = np.zeros((count + 1, 2), np.int64)  # of the slice before: packed, plain
     for place in np.flatnonzero(np.diff(edges)):
+        assert whole is not None
         first, last = int(edges[place]), int(edges[place + 1])
-        batches[place] = first, last
-        lengths[place] = 8 + pa.ipc.get_record_batch_size(_batch(table, first, last))
-    start = 16 + 8 * (count + 1) + len(schema)
-    sink.write(MAGIC + np.int64(count).tobytes())
-    sink.write((start + np.concatenate([[0], np.cumsum(lengths)])).astype(np.int64).tobytes())
+        plain = whole.slice(first, last - first).serialize()
+        sizes[place + 1] = sink.write(pack(plain)), plain.size
     sink.write(schema)
-    for first, last in batches.values():
-        sink.write(mark)
-        sink.write(_batch(table, first, last).serialize())
+    sink.write(np.cumsum(sizes, axis=0).tobytes())
+    sink.write(_mark(schema) + np.int64(count).tobytes() + MAGIC)
+
+
+def _mark(schema: bytes) -> bytes:
+    return hashlib.sha256(schema).digest()[:8]
 
 
 def _plain(table: pa.Table) -> pa.Table:
@@ -104,19 +121,16 @@ def _plain(table: pa.Table) -> pa.Table:
     return pa.table(columns, schema=pa.schema(fields))
 
 
-def _batch(table: pa.Table, first: int, last: int) -> pa.RecordBatch:
-    columns = [column.chunk(0).slice(first, last - first) for column in table.columns]
-    return pa.RecordBatch.from_arrays(columns, schema=table.schema)
-
-
 class Rows:
     """One file of rows, open for reading."""
 
     def __init__(self, store: Store, name: str):
         self.name, self.file = store.path(name), store.open(name)
-        head = self.file.read_at(16, 0)
-        need(head[:8] == MAGIC and len(head) == 16, f"{self.name} is no file of rows", error=DataError)
-        self.count = int(np.frombuffer(head, np.int64)[1])
+        self.size = self.file.size()
+        tail = self.file.read_at(TAIL, max(self.size - TAIL, 0))
+        self.mark, self.count = tail[:8], int.from_bytes(tail[8:16], "little")
+        good = tail[16:] == MAGIC and 0 <= self._table() < self.size
+        need(good, f"{self.name} is no file of rows", error=DataError)
 
     def __enter__(self) -> "Rows":
         return self
@@ -124,27 +138,37 @@ class Rows:
     def __exit__(self, *_: object) -> None:
         self.file.close()
 
-    def offsets(self, first: int, last: int) -> np.ndarray:
-        """Where the slices of places first .. last - 1 begin, and where the last one ends."""
-        return np.frombuffer(self.file.read_at(8 * (last - first + 1), 16 + 8 * first), np.int64)
+    def _table(self) -> int:
+        """Where the offsets begin."""
+        return self.size - TAIL - 16 * (self.count + 1)
+
+    def offsets(self, place: int) -> list[list[int]]:
+        """[[first byte of a place's slice, the same without packing], the same of the next place]."""
+        raw = self.file.read_at(32 if place < self.count else 16, self._table() + 16 * place)
+        return np.frombuffer(raw, np.int64).reshape(-1, 2).tolist()
 
     def schema(self) -> pa.Schema:
-        start = 16 + 8 * (self.count + 1)
-        return pa.ipc.read_schema(pa.py_buffer(self.file.read_at(int(self.offsets(0, 0)[0]) - start, start)))
+        [[start, _]] = self.offsets(self.count)
+        return pa.ipc.read_schema(pa.py_buffer(self.file.read_at(self._table() - start, start)))
 
     def slice_bytes(self, place: int) -> int:
-        first, last = self.offsets(place, place + 1)
-        return int(last - first)
+        """What a place's slice takes in memory."""
+        (_, first), (_, last) = self.offsets(place)
+        return last - first
 
-    def slice(self, place: int, schema: pa.Schema) -> pa.RecordBatch | None:
-        first, last = map(int, self.offsets(place, place + 1))
+    def slice(self, place: int, schema: pa.Schema, mark: bytes) -> pa.RecordBatch | None:
+        """The rows of a place; `mark` is of the file that the schema was read from."""
+        (first, _), (last, _) = self.offsets(place)
         if first == last:
             return None
-        data = pa.py_buffer(self.file.read_at(last - first, first))
-        mark = hashlib.sha256(schema.serialize().to_pybytes()).digest()[:8]
-        same = data.slice(0, 8).to_pybytes() == mark
+        fix = "run again: what no longer hashes to its receipt is made anew"
+        same = mark == self.mark
         need(same, f"{self.name}: its rows have other columns than those of its neighbours", error=DataError)
-        return pa.ipc.read_record_batch(data.slice(8), schema)
+        try:
+            plain = zstandard.ZstdDecompressor().decompress(self.file.read_at(last - first, first))
+            return pa.ipc.read_record_batch(plain, schema)
+        except (zstandard.ZstdError, pa.ArrowInvalid, OSError, MemoryError) as problem:
+            raise DataError(f"{self.name} is damaged: {problem}\n  try: {fix}") from None
 
 
 def read_place(store: Store, names: Sequence[str], place: int) -> pa.Table:
@@ -156,7 +180,7 @@ def read_all(store: Store, name: str) -> pa.Table:
     """All rows of one file."""
     with Rows(store, name) as rows:
         schema = rows.schema()
-        found = [rows.slice(place, schema) for place in range(rows.count)]
+        found = [rows.slice(place, schema, rows.mark) for place in range(rows.count)]
         return pa.Table.from_batches([batch for batch in found if batch is not None], schema)
 
 
@@ -173,17 +197,17 @@ def sorted_shares(
             total += rows.slice_bytes(place)
     bits = min(max(total - 1, 0) // most, 2**15).bit_length()
     for table in _shares(store, names, place, partitions.bit_length() - 1, bits):
-        yield table.take(pa.array(np.argsort(keys_of(table), kind="stable")))
+        yield table.take(pa.array(key_order(keys_of(table))))
 
 
 def _shares(store: Store, names: Sequence[str], place: int, skip: int, bits: int) -> Iterator[pa.Table]:
     with Rows(store, names[0]) as rows:
-        schema = rows.schema()
+        schema, mark = rows.schema(), rows.mark
     for share in range(1 << bits):
         batches = []
         for name in names:
             with Rows(store, name) as rows:
-                batch = rows.slice(place, schema)
+                batch = rows.slice(place, schema, mark)
             if batch is not None and bits:
                 keys = batch["key"].to_numpy(zero_copy_only=False)
                 batch = batch.filter(pa.array(key_bits(keys, skip, bits) == share))
