@@ -2,10 +2,10 @@
 
     python -m bench.exchange_scale [--keys 1_000_000_000] [--workers 2] [--out FOLDER] > a line of JSON
 
-Each piece stands for a shard of 128 MB of text and emits what NearCopies emits for it: a row for each document
-and band. All that follows is the engine's own: exchange through files, meeting, pairs made one, settling,
-choosing, counting, decisions on their way to their shards, receipts and hashes. Copies are planted, and a
-template that one document in 500 has a band of; every decision is checked.
+Each piece stands for a shard of 128 MB of text and emits what NearCopies emits for it: a row for each
+document and band. What follows is the engine's own: exchange through files, meeting, pairs made one,
+settling, choosing, counting, decisions on their way to their shards, receipts and hashes. Copies are planted,
+and a template that one document in 500 has a band of; every decision is checked.
 """
 
 import argparse

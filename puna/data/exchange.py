@@ -57,7 +57,7 @@ def by_partition(
 
 
 def key_order(keys: np.ndarray) -> np.ndarray:
-    """`np.argsort(keys, kind="stable")` of uint64, for hashes in half the time: two radix sorts by their upper
+    """`np.argsort(keys, kind="stable")` of uint64, for hashes in half the time: two radix sorts by the upper
     32 bits, then only the rows are sorted that agree in these and do not stand right."""
     order = np.argsort((keys >> np.uint64(32)).astype(np.uint16), kind="stable")
     order = order[np.argsort((keys[order] >> np.uint64(48)).astype(np.uint16), kind="stable")]
@@ -180,8 +180,7 @@ def read_all(store: Store, name: str) -> pa.Table:
     """All rows of one file."""
     with Rows(store, name) as rows:
         schema = rows.schema()
-        found = [rows.slice(place, schema, rows.mark) for place in range(rows.count)]
-        return pa.Table.from_batches([batch for batch in found if batch is not None], schema)
+        return _joined([rows.slice(place, schema, rows.mark) for place in range(rows.count)], schema)
 
 
 def sorted_shares(
@@ -191,13 +190,26 @@ def sorted_shares(
 
     A partition that is too large is read again for every share: memory stays, reading grows.
     """
-    total = 0
+    held, total, schema, mark = [], 0, None, b""
     for name in names:
         with Rows(store, name) as rows:
+            schema, mark = (schema, mark) if schema else (rows.schema(), rows.mark)
             total += rows.slice_bytes(place)
-    bits = min(max(total - 1, 0) // most, 2**15).bit_length()
-    for table in _shares(store, names, place, partitions.bit_length() - 1, bits):
+            if total <= most:  # as nearly always: read at once
+                held.append(rows.slice(place, schema, mark))
+            else:
+                held.clear()
+    tables = iter([_joined(held, schema)])
+    if total > most:
+        bits = min(max(total - 1, 0) // most, 2**15).bit_length()
+        tables = _shares(store, names, place, partitions.bit_length() - 1, bits)
+    for table in tables:
         yield table.take(pa.array(key_order(keys_of(table))))
+
+
+def _joined(batches: Sequence[pa.RecordBatch | None], schema: pa.Schema) -> pa.Table:
+    found = [batch for batch in batches if batch is not None and len(batch)]
+    return pa.Table.from_batches(found, schema).combine_chunks()
 
 
 def _shares(store: Store, names: Sequence[str], place: int, skip: int, bits: int) -> Iterator[pa.Table]:
@@ -211,6 +223,5 @@ def _shares(store: Store, names: Sequence[str], place: int, skip: int, bits: int
             if batch is not None and bits:
                 keys = batch["key"].to_numpy(zero_copy_only=False)
                 batch = batch.filter(pa.array(key_bits(keys, skip, bits) == share))
-            if batch is not None and len(batch):
-                batches.append(batch)
-        yield pa.Table.from_batches(batches, schema).combine_chunks()
+            batches.append(batch)
+        yield _joined(batches, schema)
