@@ -4,6 +4,7 @@ On a file system a file is written beside its place and renamed. In an object st
 Arrow's file systems come first (local, s3, gs, abfs, hdfs); fsspec serves the rest.
 """
 
+import errno
 import hashlib
 import io
 import uuid
@@ -20,6 +21,14 @@ from puna.errors import DataError, need
 
 PUT_IS_WHOLE = ("s3", "gcs", "abfs")
 BLOCK = 4 << 20  # bytes of one ranged read
+ROOM, PLACE = "make room, then run again: what is done stays done", "a folder that can be written"
+REFUSED = {
+    errno.ENOSPC: ("is full", ROOM),
+    errno.EDQUOT: ("is over its quota", ROOM),
+    errno.EFBIG: ("refuses a file so large", ROOM),
+    **dict.fromkeys((errno.EEXIST, errno.ENOTDIR), ("is no folder", PLACE)),
+    **dict.fromkeys((errno.EROFS, errno.EACCES, errno.EPERM), ("cannot be written", PLACE)),
+}
 
 
 class Sink(io.RawIOBase):
@@ -105,16 +114,19 @@ class Store:
         folder, _, leaf = final.rpartition("/")
         whole = self.filesystem.type_name in PUT_IS_WHOLE or self.filesystem.type_name.startswith("py::")
         beside = final if whole else f"{folder}/.{leaf}.{uuid.uuid4().hex}"
-        if self.filesystem.type_name not in PUT_IS_WHOLE:
-            self.filesystem.create_dir(folder, recursive=True)
         try:
+            if self.filesystem.type_name not in PUT_IS_WHOLE:
+                self.filesystem.create_dir(folder, recursive=True)
             with self.filesystem.open_output_stream(beside) as stream:
                 yield Sink(stream)
             if beside != final:
                 self.filesystem.move(beside, final)
-        except BaseException:
+        except BaseException as problem:
             if self.filesystem.get_file_info(beside).type == fs.FileType.File:
                 self.filesystem.delete_file(beside)
+            if isinstance(problem, OSError) and problem.errno in REFUSED:
+                said, fix = REFUSED[problem.errno]
+                raise DataError(f"{self.base} {said} ({problem.strerror})\n  try: {fix}") from problem
             raise
 
     def put(self, name: str, data: bytes) -> None:

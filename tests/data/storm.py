@@ -30,7 +30,22 @@ SAYINGS = [
     "The old say that the mountain to the east was once a man, who sat down to wait for the rain.",
     "There is a school with one room, and the children who come to it walk for two hours each way.",
 ]
-PLACES = "lake road ridge river village bridge market church mill well field camp gate tower".split()
+PLACES = [
+    "lake",
+    "road",
+    "ridge",
+    "river",
+    "village",
+    "bridge",
+    "market",
+    "church",
+    "mill",
+    "well",
+    "field",
+    "camp",
+    "gate",
+    "tower",
+]
 RECIPE = """
 partitions = 4
 shard_bytes = 60_000
