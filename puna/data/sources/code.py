@@ -80,12 +80,17 @@ class Code(Reading):
         )
 
 
-@lru_cache(maxsize=4096)
 def _licence_above(folder: Path, root: Path) -> str:
     """The licence that the nearest licence file says, here or above, up to the root."""
+    while not (found := _licence_in(folder, root)) and folder != root and folder.is_relative_to(root):
+        folder = folder.parent
+    return found or "unknown"
+
+
+@lru_cache(maxsize=4096)
+def _licence_in(folder: Path, root: Path) -> str:
     for path in files_of(folder, root, ("",)) if folder.is_dir() else ():
         if LICENCE_FILES.fullmatch(path.name):
             with path.open("rb") as stream:
                 return licence_of_file(stream.read(65536))
-    inside = folder != root and folder.is_relative_to(root)
-    return _licence_above(folder.parent, root) if inside else "unknown"
+    return ""

@@ -32,9 +32,21 @@ def find(paths: tuple[str, ...], endings: tuple[str, ...]) -> list[Path]:
 
 
 def _walk(root: Path, endings: tuple[str, ...]) -> Iterator[Path]:
-    for folder, inner, _ in os.walk(root):
-        inner.sort()
-        yield from files_of(Path(folder), root, endings)
+    for folder in _tree(root):
+        yield from files_of(folder, root, endings)
+
+
+def _tree(root: Path) -> Iterator[Path]:
+    """A folder and all below it, by name, however deep; links to folders are not followed."""
+    todo = [root]
+    while todo:
+        yield (folder := todo.pop())
+        try:
+            with os.scandir(folder) as found:
+                inner = sorted(entry.name for entry in found if entry.is_dir(follow_symlinks=False))
+        except OSError:  # we may not look into it, or its path is too long for anybody
+            continue
+        todo += [folder / name for name in reversed(inner)]
 
 
 def files_of(folder: Path, root: Path, endings: tuple[str, ...]) -> Iterator[Path]:
