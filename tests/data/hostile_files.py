@@ -43,10 +43,8 @@ def written(name: str, data: bytes) -> Callable[[Path], object]:
 
 def bomb(folder: Path, ending: str, mb: int) -> None:
     """A line of so many MB that packs to nothing, then a good one."""
-    packer = gzip.open(folder / "a.jsonl.gz", "wb", compresslevel=1)
-    if ending == ".zst":
-        packer = zstandard.open(folder / "a.jsonl.zst", "wb")
-    with packer as file:
+    open_packed = gzip.open if ending == ".gz" else zstandard.open
+    with open_packed(folder / f"a.jsonl{ending}", "wb") as file:
         file.write(b'{"text": "')
         for _ in range(mb):
             file.write(b"x" * MB)

@@ -199,9 +199,9 @@ def luhn(digits: str) -> bool:
 
 
 def _card(text: bytes, start: int, end: int) -> int:
-    if text[max(0, start - 1) : start] == b" " and text[max(0, start - 2) : start - 1].isdigit():
-        if b" " in text[start : start + 13]:  # one of many groups
-            return 0
+    before = text[max(0, start - 2) : start]
+    if before[-1:] == b" " and before[:1].isdigit() and b" " in text[start : start + 13]:
+        return 0  # one of many groups
     digits = _digits(text[start:end])
     sizes = {size for a, b, lengths in CARDS if a <= digits[: len(a)] <= b for size in lengths}
     count = len(digits)

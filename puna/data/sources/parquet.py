@@ -81,7 +81,7 @@ class Parquet(Reading):
 
 
 def _values(batch: pa.RecordBatch) -> list[dict[str, Any] | None]:
-    """The rows; None for one that says what it is not: strings that are no UTF-8, times after the year 9999."""
+    """The rows; None for one that says what it is not: strings that are no UTF-8, times after 9999."""
     try:
         return batch.to_pylist()
     except (ValueError, OverflowError):
