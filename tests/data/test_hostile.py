@@ -97,7 +97,7 @@ LARGE = [
     Case("long text", "text", written("a.txt", b"a " * 50_000_000), 0, {"too_long": 1}),
     Case("long part", "text", written("a.txt", b"a " * 50_000_000 + b"\n\nb"), 1, {"too_long": 1}, 'split = "blank_lines"'),
     Case("letters", "jsonl", written("a.jsonl", letters(100_000)), 100_000),
-    Case("texts", "jsonl", written("a.jsonl", all_texts(5_000_000)), len(texts(1000))),
+    Case("texts", "jsonl", written("a.jsonl", all_texts(5_000_000)), len(texts(1000)), {}, "document_bytes = 40_000_000"),
     Case("damaged", "warc", written("a.warc.gz", LARGE_DAMAGE[0]), LARGE_DAMAGE[1], {"damaged": 60}),
 ]  # fmt: skip
 
