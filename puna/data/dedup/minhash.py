@@ -13,6 +13,8 @@ from puna.settings import Settings
 
 UNSIGNED = np.uint32(2**32 - 1)  # fills the signature of a text with too few words
 
+_AT_ONCE = 16 << 20  # bytes of text whose words are held at a time: they take several times as much
+
 
 class MinHash(Settings):
     """The shape of a signature; the published web corpora use 14 x 8 over word 5-grams [FineWeb, 3.4]."""
@@ -26,8 +28,14 @@ class MinHash(Settings):
 
 def signatures(data: np.ndarray, offsets: np.ndarray, settings: MinHash) -> np.ndarray:
     """(rows, hashes) uint32: the signature of each text data[offsets[i] : offsets[i + 1]]."""
-    signed = text.minhash(data, offsets, settings.bands * settings.rows, settings.words, settings.seed)
-    signed[np.diff(text.words(data, offsets).offsets) < settings.fewest_words] = UNSIGNED
+    signed = np.empty((len(offsets) - 1, settings.bands * settings.rows), np.uint32)
+    first = 0
+    while first < len(signed):
+        last = max(first + 1, int(np.searchsorted(offsets, offsets[first] + _AT_ONCE, "right")) - 1)
+        part, places = data[offsets[first] : offsets[last]], offsets[first : last + 1] - offsets[first]
+        made = text.minhash(part, places, signed.shape[1], settings.words, settings.seed)
+        made[np.diff(text.words(part, places).offsets) < settings.fewest_words] = UNSIGNED
+        signed[first:last], first = made, last
     return signed
 
 
