@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from puna.data.pipeline import receipts_of, result, verify
+from puna.data.pipeline import result, verify
 from puna.data.shard_set import ShardSet
 from puna.tokenizer.formats import to_hf
 from puna.tokenizer.merges import from_ranks
@@ -145,14 +145,6 @@ def whole(out: Path, documents: int) -> None:
     written = [shards.document(number).id for number in range(shards.count)]
     assert Counter(written) == Counter(kept)
     assert verify(out) == []
-
-
-def skipped(out: Path) -> Counter:
-    """What the sources left out, by reason, as the report says it."""
-    counts: Counter[str] = Counter()
-    for receipt in (receipt for receipts in receipts_of(out).values() for receipt in receipts):
-        counts.update(receipt.skipped)
-    return counts
 
 
 class Peak:
