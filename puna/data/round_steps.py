@@ -62,9 +62,11 @@ class Emit:
             table = read_table(store, task.reads, [name for name in names if name in wanted])
         emitted = self.round.emit(table, task.number, side)
         where = f"{self.removal.name}: {self.round.name}"
-        rows, places = by_partition(emitted, task.places, where, isinstance(self.removal, Ending))
-        output = _rows_written(store, str(task), rows, places, task.places)
-        return Work(rows_in=len(table), rows_out=len(rows), outputs=[output])
+        places = by_partition(emitted, task.places, where, isinstance(self.removal, Ending))
+        read = len(table)
+        del table  # the texts, which the rows may hold again
+        output = _rows_written(store, str(task), emitted, places, task.places)
+        return Work(rows_in=read, rows_out=len(emitted), outputs=[output])
 
 
 @dataclass(frozen=True)
@@ -106,7 +108,7 @@ class Reduce:
         need(good, f"{where}: the last round's results are not DECISIONS", error=DataError)
         places = np.zeros(len(table), np.uint32)
         if task.places:
-            table, places = by_shard(table, task.places, where)
+            places = by_shard(table, task.places, where)
         work.rows_out = len(table)
         work.outputs = [_rows_written(store, str(task), table, places, max(task.places, 1))]
         return work

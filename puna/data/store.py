@@ -5,6 +5,7 @@ temporary file here and sent when it is whole: a stream into a store that is clo
 would leave half an object behind.
 """
 
+import errno
 import hashlib
 import io
 import uuid
@@ -23,6 +24,14 @@ from puna.errors import DataError, need
 
 RENAMES = ("local", "subtree", "hdfs")  # file systems with folders, where a rename is atomic
 BLOCK = 4 << 20  # bytes of one ranged read
+ROOM, PLACE = "make room, then run again: what is done stays done", "a folder that can be written"
+REFUSED = {
+    errno.ENOSPC: ("is full", ROOM),
+    errno.EDQUOT: ("is over its quota", ROOM),
+    errno.EFBIG: ("refuses a file so large", ROOM),
+    **dict.fromkeys((errno.EEXIST, errno.ENOTDIR), ("is no folder", PLACE)),
+    **dict.fromkeys((errno.EROFS, errno.EACCES, errno.EPERM), ("cannot be written", PLACE)),
+}
 
 
 class Sink(io.RawIOBase):
@@ -111,15 +120,18 @@ class Store:
                 made.flush()
                 self._send(made.name, final)
             return
-        self.filesystem.create_dir(folder, recursive=True)
         beside = f"{folder}/.{leaf}.{uuid.uuid4().hex}"
         try:
+            self.filesystem.create_dir(folder, recursive=True)
             with self.filesystem.open_output_stream(beside, compression=None) as stream:
                 yield Sink(stream)
             self.filesystem.move(beside, final)
-        except BaseException:
+        except BaseException as problem:
             if self.filesystem.get_file_info(beside).type == fs.FileType.File:
                 self.filesystem.delete_file(beside)
+            if isinstance(problem, OSError) and problem.errno in REFUSED:
+                said, fix = REFUSED[problem.errno]
+                raise DataError(f"{self.base} {said} ({problem.strerror})\n  try: {fix}") from problem
             raise
 
     def _send(self, made: str, final: str) -> None:

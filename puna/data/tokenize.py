@@ -100,7 +100,7 @@ class TokenShards(Framed, Ending):
             pa.FixedSizeBinaryArray.from_buffers(pa.binary(16), len(rows), [None, pa.py_buffer(names)]),
             pa.array(copy.astype(np.uint32)),
             table["source"].take(pa.array(rows)),
-            ids.take(pa.array(rows)),
+            ids if (times == 1).all() else ids.take(pa.array(rows)),  # a copy is as long as the text
         ]
         return pa.Table.from_arrays(columns, schema=ROWS)
 

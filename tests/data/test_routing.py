@@ -7,10 +7,10 @@ import pytest
 
 from puna.data.classify.scores import Classify
 from puna.data.document import documents, make_id
-from puna.data.explain import report
 from puna.data.kinds import SOURCES, STAGES
 from puna.data.pipeline import result, run
 from puna.data.recipe import read_recipe
+from puna.data.report import report
 
 PROSE = "Rain fell on the grassland for nine days, and the herders waited for it to end before they crossed the river. "
 CODE = "def area(width, height):\n    if width < 0:\n        raise ValueError(width)\n    return width * height\n"
@@ -42,7 +42,9 @@ def test_a_kind_sends_documents_to_their_own_rules(tmp_path, monkeypatch):
         "code": "code",
         "short code": "code",
     }
-    assert report("out")["drops"] == {"quality.gopher.few_words": 1}
+    assert {row["reason"]: row["documents"] for row in report("out")["reasons"]} == {
+        "quality.gopher.few_words": 1
+    }
 
 
 @pytest.mark.parametrize("label", ["", "code"])

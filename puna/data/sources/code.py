@@ -82,20 +82,20 @@ class Code(Reading):
         )
 
 
-@lru_cache(maxsize=4096)
 def _licence_above(folder: Place, root: Place) -> str:
     """The licence that the nearest folder with a word on it says, here or above, up to the root."""
-    said = _licence_in(folder, root) if folder.is_dir() else None
-    inside = folder != root and folder.is_relative_to(root)  # type: ignore[arg-type]
-    return said or (_licence_above(folder.parent, root) if inside else UNKNOWN)
+    while not (said := _licence_in(folder, root)) and folder != root and folder.is_relative_to(root):  # type: ignore[arg-type]
+        folder = folder.parent
+    return said or UNKNOWN
 
 
+@lru_cache(maxsize=4096)
 def _licence_in(folder: Place, root: Place) -> str | None:
     """What licence files say, else a package's manifest; None where there is neither.
 
     Several licences hold together, for which parts nobody says, unless the manifest knows better.
     """
-    here = list(files_of(folder, root, ("",)))
+    here = list(files_of(folder, root, ("",))) if folder.is_dir() else []
     named = [at for at in here if LICENCE_FILES.fullmatch(at.name) and language(at.name) in TEXTS]
     found = {licence_of_file(_head(path)) for path in named}
     if len(found) == 1 and UNKNOWN not in found:

@@ -76,11 +76,21 @@ def _walk(root: Place, deep: bool = True) -> Iterator[Place]:
         inside = [(_below(at, root).split("/"), at) for at in root.files(deep) if _encodes(str(at))]
         yield from (at for _, at in sorted(inside, key=lambda one: _order(one[0])))
         return
-    for folder, inner, _ in os.walk(root):
-        inner.sort()
-        yield from files_of(Path(folder), root, ("",))
-        if not deep:
-            return
+    for folder in _tree(root) if deep else [root]:
+        yield from files_of(folder, root, ("",))
+
+
+def _tree(root: Path) -> Iterator[Path]:
+    """A folder and all below it, by name, however deep; links to folders are not followed."""
+    todo = [root]
+    while todo:
+        yield (folder := todo.pop())
+        try:
+            with os.scandir(folder) as found:
+                inner = sorted(entry.name for entry in found if entry.is_dir(follow_symlinks=False))
+        except OSError:  # we may not look into it, or its path is too long for anybody
+            continue
+        todo += [folder / name for name in reversed(inner)]
 
 
 def _order(parts: list[str]) -> list[tuple[bool, str]]:

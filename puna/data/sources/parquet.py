@@ -67,7 +67,10 @@ class Parquet(Reading):
                 raise DataError(f"{path}: damaged: {str(problem)[:200]}") from None
 
     def _rows(self, name: str, start: int, batch: pa.RecordBatch, skipped: Counter[str]) -> Iterator[Row]:
-        for place, values in enumerate(batch.to_pylist(), start):
+        for place, values in enumerate(_values(batch), start):
+            if values is None:
+                skipped["malformed"] += 1
+                continue
             text = values[self.text]
             if not text or not isinstance(text, str) or len(text) > self.document_bytes:
                 skipped["too_long" if isinstance(text, str) and text else "no_text"] += 1
@@ -76,6 +79,15 @@ class Parquet(Reading):
             made = make_id(self.name, _said(values, self.id) or f"{name}{place}")
             row: Row = {"id": made, "source": self.name, "url": url, "date": date, "text": clean(text)}
             yield row | {"host": host(url), "licence": licence or None}
+
+
+def _values(batch: pa.RecordBatch) -> list[dict[str, Any] | None]:
+    """The rows; None for one that says what it is not: strings that are no UTF-8, times after 9999."""
+    try:
+        return batch.to_pylist()
+    except (ValueError, OverflowError):
+        half = batch.num_rows // 2
+        return _values(batch.slice(0, half)) + _values(batch.slice(half)) if half else [None]
 
 
 def _opened(path: Place) -> pq.ParquetFile:
