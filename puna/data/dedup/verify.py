@@ -2,7 +2,7 @@
 
 First the signatures, because that is cheap; then the true sets of word runs: the document goes if what it
 says stands in the kept one (containment), or if the two are alike as wholes (Jaccard index); and never if
-more than a few sentences would be lost with it, however long it is.
+more than a few sentences would be lost with it, however long it is, or if it is about something else.
 """
 
 import numpy as np
@@ -12,6 +12,7 @@ from pydantic import Field
 
 from puna.data.dedup.minhash import MinHash, signatures
 from puna.data.dedup.shingles import blocks, runs, span_hashes, words
+from puna.data.dedup.subject import Subject, another
 from puna.data.document import text_buffers
 from puna.settings import Settings
 
@@ -27,6 +28,7 @@ class Rules(Settings):
     alike: float = Field(0.90, ge=0, le=1)  # or: Jaccard index of the runs that signatures are made of
     lost: int = Field(64, ge=0)  # of its own runs that go with it, at most: 5% of a book is a chapter
     words: int = Field(3, ge=1)  # in a run that is to be contained
+    subject: Subject = Subject()
 
 
 class _Sets:
@@ -73,6 +75,8 @@ def verified(pairs: pa.Table, table: pa.Table, heads: pa.Table, minhash: MinHash
     scores = np.zeros(len(pairs), np.float32)
     for row in np.flatnonzero(_agreement(*signed, member, head) >= rules.agreement):
         scores[row] = _score(ours[member[row]], kept[head[row]], rules)
+    held = np.flatnonzero(scores)
+    scores[held[another(mine, theirs, member[held], head[held], rules.subject)]] = 0
     return pairs.append_column("score", pa.array(scores)).filter(pa.array(scores > 0))
 
 

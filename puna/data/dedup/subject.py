@@ -1,0 +1,102 @@
+"""Is this a copy, or another page from the same template? A page about something else says so in few words.
+
+Two pages of a reference, two licences or two half-translated manuals can agree in all but a name. So a copy
+must bring almost no word that the kept document never says, and open with no name that it lacks. Numbers are
+not looked at (versions, dates, hashes), nor are lines about copyright: who holds it is not what a text says.
+"""
+
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import pyarrow as pa
+from pydantic import Field
+
+from puna.data.dedup.order import mix
+from puna.data.document import text_buffers
+from puna.kernels.text import words
+from puna.settings import Settings
+
+_HOLDER = re.compile(rb"copyright|\xc2\xa9|\(c\) ?[12]\d{3}", re.I)
+_LINE = 200  # bytes; a longer line is not about copyright alone
+_JOINS = np.isin(np.arange(256), list(b"._:"))  # what stands between the parts of one name
+_DIGIT = np.isin(np.arange(256), list(b"0123456789"))
+
+
+class Subject(Settings):
+    """How much of its own a copy may say [docs/log.md: judged on 300 pairs, then on 300 fresh ones]."""
+
+    own: float = Field(0.01, ge=0, le=1)  # of its different words, the share that the kept one never says
+    own_words: int = Field(5, ge=0)  # and never more than so many: a sentence of another language
+    opening: int = Field(10, ge=0)  # names that it opens with; the kept one must have each
+
+
+@dataclass(frozen=True)
+class _Said:
+    """What a text says: hashes of its words and of its names, and which of them speak of its subject."""
+
+    words: np.ndarray
+    telling: np.ndarray  # bool for each word
+    names: np.ndarray  # words joined by dots, colons or underscores are one name
+    naming: np.ndarray  # bool for each name
+
+    @classmethod
+    def by(cls, texts: pa.Table, row: int) -> "_Said":
+        data, offsets = text_buffers(texts.slice(row, 1))
+        data = data[offsets[0] : offsets[1]]
+        found = words(data, np.array([0, len(data)]))
+        free = ~_held(data, found.starts)
+        numbers = np.append(0, np.cumsum(_DIGIT[data]))
+        digits = numbers[found.ends] - numbers[found.starts]
+        letters = found.ends - found.starts - digits  # bytes
+        first = np.flatnonzero(~_joined(data, found.starts, found.ends))
+        part = np.arange(len(found.hashes)) - np.repeat(first, np.diff(np.append(first, len(found.hashes))))
+        parts = mix(found.hashes + part.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15))
+        names, digits_each, letters_each = (_sums(each, first) for each in (parts, digits, letters))
+        telling = free & _is_word(letters, digits)
+        return cls(found.hashes, telling, names, free[first] & _is_word(letters_each, digits_each))
+
+
+def _sums(values: np.ndarray, first: np.ndarray) -> np.ndarray:
+    return np.add.reduceat(values, first) if len(first) else values[:0]
+
+
+def _is_word(letters: np.ndarray, digits: np.ndarray) -> np.ndarray:
+    """More than a letter, and no number, version or hash."""
+    return (letters > 1) & (letters > digits)
+
+
+def _joined(data: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
+    """(words,) bool: is this word one name with that before, as in `os.path` or `std::sort`?"""
+    gap = starts[1:] - ends[:-1]
+    near = (gap == 1) | (gap == 2)
+    joins = near & _JOINS[data[ends[:-1]]] & _JOINS[data[starts[1:] - 1]]
+    return np.append(False, joins)[: len(starts)]
+
+
+def _held(data: np.ndarray, starts: np.ndarray) -> np.ndarray:
+    """(words,) bool: does the word stand in a short line that says who holds the copyright?"""
+    text, at, cuts = data.tobytes(), 0, []
+    while match := _HOLDER.search(text, at):
+        begin = text.rfind(b"\n", at, match.start()) + 1 or at
+        end = text.find(b"\n", match.end())
+        at = len(text) if end < 0 else end
+        cuts += [begin, at] if at - begin <= _LINE else []
+    return np.searchsorted(np.array(cuts, np.int64), starts, "right") % 2 == 1
+
+
+def another(
+    mine: pa.Table, theirs: pa.Table, member: np.ndarray, head: np.ndarray, rules: Subject
+) -> np.ndarray:
+    """(pairs,) bool: is row member[i] of `mine` about something else than row head[i] of `theirs`?"""
+    kept = lru_cache(4)(lambda row: _Said.by(theirs, row))
+    pairs = zip(member.tolist(), head.tolist(), strict=True)
+    return np.array([_another(_Said.by(mine, m), kept(h), rules) for m, h in pairs], bool)
+
+
+def _another(member: _Said, kept: _Said, rules: Subject) -> bool:
+    told = np.unique(member.words[member.telling])
+    own = len(told) - np.isin(told, kept.words).sum()
+    opening = member.names[member.naming][: rules.opening]
+    return bool(own > min(rules.own * len(told), rules.own_words) or not np.isin(opening, kept.names).all())
