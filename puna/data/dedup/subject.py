@@ -21,6 +21,7 @@ from puna.settings import Settings
 _HOLDER = re.compile(rb"copyright|\xc2\xa9|\(c\) ?[12]\d{3}", re.I)
 _LINE = 200  # bytes; a longer line is not about copyright alone
 _JOINS = np.isin(np.arange(256), list(b"._:"))  # what stands between the parts of one name
+_TAIL = np.isin(np.arange(256), list(b"+#!=<>"))  # and ends it: C++ is not C
 _DIGIT = np.isin(np.arange(256), list(b"0123456789"))
 
 
@@ -30,6 +31,7 @@ class Subject(Settings):
     own: float = Field(0.01, ge=0, le=1)  # of its different words, the share that the kept one never says
     own_words: int = Field(5, ge=0)  # and never more than so many: a sentence of another language
     opening: int = Field(10, ge=0)  # names that it opens with; the kept one must have each
+    within: int = Field(100, ge=0)  # among so many names that itself opens with
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,8 @@ class _Said:
     """What a text says: hashes of its words and of its names, and which of them speak of its subject."""
 
     words: np.ndarray
-    telling: np.ndarray  # bool for each word
+    telling: np.ndarray  # bool for each word: does it tell of the subject?
+    amounts: np.ndarray  # bool for each word: a number with its unit, as in 780MB
     names: np.ndarray  # words joined by dots, colons or underscores are one name
     naming: np.ndarray  # bool for each name
 
@@ -54,8 +57,11 @@ class _Said:
         part = np.arange(len(found.hashes)) - np.repeat(first, np.diff(np.append(first, len(found.hashes))))
         parts = mix(found.hashes + part.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15))
         names, digits_each, letters_each = (_sums(each, first) for each in (parts, digits, letters))
+        last = np.append(first[1:], len(found.hashes)) - 1 if len(first) else first
+        names = mix(names ^ _tails(data, found.ends[last]))
         telling = free & _is_word(letters, digits)
-        return cls(found.hashes, telling, names, free[first] & _is_word(letters_each, digits_each))
+        amounts = free & _amount(data, found.starts, digits, letters)
+        return cls(found.hashes, telling, amounts, names, free[first] & _is_word(letters_each, digits_each))
 
 
 def _sums(values: np.ndarray, first: np.ndarray) -> np.ndarray:
@@ -65,6 +71,20 @@ def _sums(values: np.ndarray, first: np.ndarray) -> np.ndarray:
 def _is_word(letters: np.ndarray, digits: np.ndarray) -> np.ndarray:
     """More than a letter, and no number, version or hash."""
     return (letters > 1) & (letters > digits)
+
+
+def _amount(data: np.ndarray, starts: np.ndarray, digits: np.ndarray, letters: np.ndarray) -> np.ndarray:
+    """(words,) bool: digits, then two letters or more."""
+    numbers = np.append(0, np.cumsum(_DIGIT[data]))
+    return (digits > 0) & (letters > 1) & (numbers[starts + digits] - numbers[starts] == digits)
+
+
+def _tails(data: np.ndarray, ends: np.ndarray) -> np.ndarray:
+    """(names,) uint64: the one or two signs right after each name."""
+    after = np.append(data, np.zeros(2, np.uint8)).astype(np.uint64)
+    one = after[ends] * _TAIL[after[ends].astype(np.intp)]
+    two = after[ends + 1] * _TAIL[after[ends + 1].astype(np.intp)] * (one > 0)
+    return one * np.uint64(256) + two
 
 
 def _joined(data: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
@@ -98,5 +118,8 @@ def another(
 def _another(member: _Said, kept: _Said, rules: Subject) -> bool:
     told = np.unique(member.words[member.telling])
     own = len(told) - np.isin(told, kept.words).sum()
+    if own > min(rules.own * len(told), rules.own_words):
+        return True
     opening = member.names[member.naming][: rules.opening]
-    return bool(own > min(rules.own * len(told), rules.own_words) or not np.isin(opening, kept.names).all())
+    begun = np.isin(opening, kept.names[: rules.within]).all()
+    return not (begun and np.isin(member.words[member.amounts], kept.words).all())
