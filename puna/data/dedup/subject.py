@@ -32,6 +32,7 @@ class Subject(Settings):
     own_words: int = Field(5, ge=0)  # and never more than so many: a sentence of another language
     opening: int = Field(10, ge=0)  # names that it opens with; the kept one must have each
     within: int = Field(100, ge=0)  # among so many names that itself opens with
+    passage: int = Field(12, ge=0)  # runs of three words side by side, all its own: a sentence
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,17 @@ class _Said:
         telling = free & _is_word(letters, digits)
         amounts = free & _amount(data, found.starts, digits, letters)
         return cls(found.hashes, telling, amounts, names, free[first] & _is_word(letters_each, digits_each))
+
+
+def _runs(words: np.ndarray) -> np.ndarray:
+    """The hash of each three words side by side."""
+    return mix(mix(mix(words[:-2]) + words[1:-1]) + words[2:])
+
+
+def _longest(marked: np.ndarray) -> int:
+    """The length of the longest stretch of True."""
+    edges = np.flatnonzero(np.diff(np.concatenate(([0], marked.astype(np.int8), [0]))))
+    return int((edges[1::2] - edges[::2]).max(initial=0))
 
 
 def _sums(values: np.ndarray, first: np.ndarray) -> np.ndarray:
@@ -122,4 +134,6 @@ def _another(member: _Said, kept: _Said, rules: Subject) -> bool:
         return True
     opening = member.names[member.naming][: rules.opening]
     begun = np.isin(opening, kept.names[: rules.within]).all()
-    return not (begun and np.isin(member.words[member.amounts], kept.words).all())
+    if not begun or not np.isin(member.words[member.amounts], kept.words).all():
+        return True
+    return _longest(~np.isin(_runs(member.words), _runs(kept.words))) > rules.passage
