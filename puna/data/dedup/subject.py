@@ -21,7 +21,7 @@ from puna.settings import Settings
 _HOLDER = re.compile(rb"copyright|\xc2\xa9|\(c\) ?[12]\d{3}", re.I)
 _LINE = 200  # bytes; a longer line is not about copyright alone
 _JOINS = np.isin(np.arange(256), list(b"._:"))  # what stands between the parts of one name
-_TAIL = np.isin(np.arange(256), list(b"+#!=<>"))  # and ends it: C++ is not C
+_TAIL = np.isin(np.arange(256), list(b"+#!=<>"))  # and ends it: operator< is not operator!=
 _DIGIT = np.isin(np.arange(256), list(b"0123456789"))
 
 
@@ -32,7 +32,7 @@ class Subject(Settings):
     own_words: int = Field(5, ge=0)  # and never more than so many: a sentence of another language
     opening: int = Field(10, ge=0)  # names that it opens with; the kept one must have each
     within: int = Field(100, ge=0)  # among so many names that itself opens with
-    passage: int = Field(12, ge=0)  # runs of three words side by side, all its own: a sentence
+    passage: int = Field(6, ge=0)  # runs of three words side by side, all its own: four new words together
 
 
 @dataclass(frozen=True)
