@@ -1,8 +1,9 @@
 """Is this a copy, or another page from the same template? A page about something else says so in few words.
 
-Two pages of a reference, two licences or two half-translated manuals can agree in all but a name. So a copy
-must bring almost no word that the kept document never says, and open with no name that it lacks. Numbers are
-not looked at (versions, dates, hashes), nor are lines about copyright: who holds it is not what a text says.
+Two pages of a reference or two half-translated manuals can agree in all but a name. So a copy must bring
+almost no word that the kept document never says, no clause, no number with a unit, and open with no name that
+the kept one does not open with. Other numbers are not looked at (versions, dates, hashes), nor are lines about
+copyright: who holds it is not what a text says.
 """
 
 import re
@@ -26,7 +27,7 @@ _DIGIT = np.isin(np.arange(256), list(b"0123456789"))
 
 
 class Subject(Settings):
-    """How much of its own a copy may say [docs/log.md: judged on 300 pairs, then on 300 fresh ones]."""
+    """How much of its own a copy may say [docs/log.md: five rounds of 300 judged pairs]."""
 
     own: float = Field(0.01, ge=0, le=1)  # of its different words, the share that the kept one never says
     own_words: int = Field(5, ge=0)  # and never more than so many: a sentence of another language
