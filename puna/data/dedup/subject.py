@@ -1,9 +1,9 @@
 """Is this a copy, or another page from the same template? A page about something else says so in few words.
 
 Two pages of a reference or two half-translated manuals can agree in all but a name. So a copy must bring
-almost no word that the kept document never says, no clause, no number with a unit, and open with no name that
-the kept one does not open with. Other numbers are not looked at (versions, dates, hashes), nor are lines about
-copyright: who holds it is not what a text says.
+almost no word that the kept document never says, no clause, no number with a unit, and open with no name
+that the kept one does not open with. Other numbers are not looked at (versions, dates, hashes), nor are
+lines about copyright: who holds it is not what a text says.
 """
 
 import re
