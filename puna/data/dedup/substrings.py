@@ -61,7 +61,8 @@ class SharedPassages(Edit):
             return table
         short = of_size(table, self.longest)
         rest = table.filter(short)
-        row = pc.index_in(side["id"], value_set=rest["id"].combine_chunks()).to_numpy()
+        row = pc.index_in(side["id"], value_set=rest["id"].combine_chunks())
+        row = row.fill_null(len(rest)).to_numpy()  # those of the shard's other rows
         lost, texts = np.sort(_named(row, side["key"].to_numpy())), []
         known = sieve(lost)
         for first, part, places, starts, rows, keys, at in self._windows(rest):

@@ -2,7 +2,7 @@
 
 First the signatures, because that is cheap; then the true sets of word runs: the document goes if what it
 says stands in the kept one (containment), or if the two are alike as wholes (Jaccard index); and never if
-more than a few sentences would be lost with it, however long it is.
+more than a few sentences would be lost with it, however long it is, or if it is about something else.
 """
 
 from collections.abc import Iterator
@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from pydantic import Field
 
 from puna.data.dedup.minhash import MinHash, signatures
+from puna.data.dedup.subject import Subject, another
 from puna.data.document import text_buffers
 from puna.kernels.alike import sets, shared
 from puna.kernels.words import Runs, runs, words
@@ -30,6 +31,7 @@ class Rules(Settings):
     alike: float = Field(0.90, ge=0, le=1)  # or: Jaccard index of the runs that signatures are made of
     lost: int = Field(64, ge=0)  # of its own runs that go with it, at most: 5% of a book is a chapter
     words: int = Field(3, ge=1)  # in a run that is to be contained
+    subject: Subject = Subject()
 
 
 def verified(pairs: pa.Table, table: pa.Table, heads: pa.Table, minhash: MinHash, rules: Rules) -> pa.Table:
@@ -44,6 +46,8 @@ def verified(pairs: pa.Table, table: pa.Table, heads: pa.Table, minhash: MinHash
     scores = np.zeros(len(pairs), np.float32)
     for part in _parts(pc.binary_length(both["text"]).to_numpy(), left, right):
         scores[agree[part]] = _scores(both, left[part], right[part], (rules, minhash))
+    held = np.flatnonzero(scores)
+    scores[held[another(mine, theirs, member[held], head[held], rules.subject)]] = 0
     return pairs.append_column("score", pa.array(scores)).filter(pa.array(scores > 0))
 
 
