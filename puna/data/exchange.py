@@ -94,9 +94,7 @@ def write_rows(sink: Sink, table: pa.Table, places: np.ndarray, count: int) -> N
 
 def _by_place(table: pa.Table, places: np.ndarray, count: int) -> Iterator[tuple[int, pa.RecordBatch]]:
     """The rows of each place that has some. About TAKEN bytes are copied at a time, and at least a place."""
-    places = (
-        places.astype(np.uint16) if count <= 1 << 16 else places
-    )  # radix sorts these
+    places = places.astype(np.uint16) if count <= 1 << 16 else places  # radix sorts these
     order = np.argsort(places, kind="stable")
     edges = np.searchsorted(places[order], np.arange(count + 1))
     filled = np.flatnonzero(np.diff(edges))

@@ -22,6 +22,7 @@ from puna.data.recipe import Recipe
 from puna.data.rounds import DECISIONS, Edit, Ending, Finish, Removal, Round, Survey
 from puna.data.store import Store
 from puna.data.task import ENGINE, Done, Task, Work, rows_names, shards
+from puna.data.where import fits
 from puna.errors import DataError, need
 
 
@@ -53,13 +54,15 @@ class Emit:
             table = read_all(store, task.reads)
         else:
             ending = self.removal if isinstance(self.removal, Ending) else None
-            wanted = {"id", "source", "url", "date", *self.removal.reads}
+            wanted = {"id", "source", "url", "date", *self.removal.reads, *self.removal.where}
             names = read_schema(store, task.reads).names
             missing = sorted(wanted - set(names))
             need(not missing, f"{self.removal.name} reads the column {missing[:1]}, which no stage writes",
                  "put the stage that writes it before it", DataError)  # fmt: skip
             wanted |= set(ending.may_read) if ending else set()
             table = read_table(store, task.reads, [name for name in names if name in wanted])
+            if self.removal.where:  # the others take no part
+                table = table.filter(pa.array(fits(self.removal.where, table, self.removal.name)))
         emitted = self.round.emit(table, task.number, side)
         where = f"{self.removal.name}: {self.round.name}"
         places = by_partition(emitted, task.places, where, isinstance(self.removal, Ending))

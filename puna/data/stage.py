@@ -44,7 +44,7 @@ class Stage(Settings):
     version: ClassVar[int] = 1
     reads: ClassVar[tuple[str, ...]] = ("text",)  # columns
 
-    where: Where = {}  # only documents that fit; others pass by
+    where: Where = {}  # only documents that fit take part; others pass by
 
     relation: ClassVar[str] = "filtered_by"  # to a run, of the files that it opens; see puna/lineage.py
 
