@@ -29,8 +29,8 @@ from hostile_files import (
 from hostile_texts import texts
 from storm import Peak, begun, carried_out, done, vocabulary
 
-from puna.data.explain import report
 from puna.data.pipeline import receipts_of, verify
+from puna.data.report import report
 
 SOURCE = '[source."{name}"]\nkind = "{kind}"\npaths = ["{name}"]\n{more}\n'
 RECIPE = """
@@ -130,7 +130,7 @@ def read_of(out: Path, cases: list[Case]) -> dict[str, tuple[int, Counter]]:
         rows, left = found[name]
         found[name] = rows + receipt.rows_in, left + Counter(receipt.skipped)
     assert sum(sum(left.values()) for _, left in found.values()) == sum(
-        report(out)["steps"]["00-read"]["skipped"].values()
+        report(out)["provenance"]["skipped"].values()
     )
     assert verify(out) == []
     return found
