@@ -22,6 +22,7 @@ class Block:
     text: str
     mark: str = ""  # of an item: its indentation and bullet
     loose: bool = False  # a blank line stands before it
+    away: bool = False  # it is only links to other pages
 
 
 def blocks_of(small: str) -> list[Block]:

@@ -68,7 +68,7 @@ def tidy(blocks: list[Block]) -> list[Block]:
         among_links = among_links and not code and not (size >= PROSE and text.endswith(_ENDS))
         if not code and place and size <= SHORT and _OTHERS.fullmatch(text):
             among_links = True
-        if among_links or (not code and size <= CALL and _CALLS.fullmatch(text)):
+        if among_links or (block.away and block.kind == "p") or (not code and size <= CALL and _CALLS.fullmatch(text)):
             continue
         if code or place >= TOP or size > SHORT or not _DATE.fullmatch(text):
             kept.append(block)
