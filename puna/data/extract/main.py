@@ -19,6 +19,9 @@ SOME = 0.3
 INNER = 0.7
 LEAST = 0.3
 PART = 0.25
+SUMMARY = 150
+NEST = 0.4
+NEARLY, BESIDE = 0.9, 20
 
 
 class Main:
@@ -79,9 +82,8 @@ class Main:
     def links(self, at: int, node: Node) -> bool:
         """Whether this is a list of links."""
         size, linked = self.size[at], self.linked[at]
-        if node.tag in ("ul", "ol", "table", "div", "section", "dl"):
-            return size > 0 and linked > 0.6 * size and self.prose[at] < 200
-        return False
+        most = 0.6 if node.tag in ("ul", "ol", "table", "dl") else 0.75
+        return node.tag in words.LISTS and size > 0 and linked > most * size and self.prose[at] < 200
 
     def choose(self) -> None:
         """From the root to the element that holds nearly all prose."""
@@ -92,31 +94,49 @@ class Main:
             node = nodes[at]
             if node.parent >= 0 and not self.dropped[at] and node.tag and self.prose[at] >= PART * total:
                 inner[node.parent] += self.prose[at] if self.likely(node) else inner[at]
-        at = 0
+        at, within = 0, False
         while at < self.end:
             node = nodes[at]
             if self.dropped[at]:
                 at = node.end
                 continue
-            if self.likely(node) and self.prose[at] >= LEAST * total and self.prose[at] >= INNER * inner[self.first]:
+            if self.likely(node) and self.prose[at] >= LEAST * total and self.prose[at] >= max(INNER * inner[self.first], NEST * self.prose[self.first] * within):
+                within = True
                 self.first, self.end = at, node.end
             at += 1
-        self.inside(self.prose[self.first] if self.first else total, 0.9, lambda node: True)
+        self.descend(self.prose[self.first] if within else total)
+        self.before()
+
+    def descend(self, total) -> None:
+        """Go on to the innermost element that holds nearly all prose, unless paragraphs stand beside it."""
+        nodes, at = self.nodes, self.first
+        beside = [0] * len(nodes)
+        for i, node in enumerate(nodes):
+            if node.parent >= 0 and node.tag in words.PARTS and not self.dropped[i]:
+                beside[node.parent] += self.prose[i]
+        while at < self.end:
+            node = nodes[at]
+            if self.dropped[at]:
+                at = node.end
+                continue
+            if node.tag in words.CONTAINERS and self.prose[at] >= NEARLY * total and at > self.first:
+                if node.parent >= 0 and beside[node.parent] - (self.prose[at] if node.tag in words.PARTS else 0) >= BESIDE:
+                    break
+                self.first, self.end = at, node.end
+            at += 1
+
+    def before(self) -> None:
+        """Go back to a summary that stands beside what was chosen."""
+        nodes = self.nodes
+        at = nodes[self.first].parent + 1
+        while 0 < at < self.first:
+            if not self.dropped[at] and self.prose[at] >= SUMMARY and self.linked[at] < 0.3 * self.size[at]:
+                self.first = at
+                break
+            at = nodes[at].end
 
     def likely(self, node):
         return node.tag in ("article", "main") or node.marks & LIKELY
-
-    def inside(self, total, share, wanted) -> None:
-        """Go on to the innermost element that is wanted and holds such a share of the prose."""
-        nodes, at = self.nodes, self.first
-        while at < self.end:
-            node = nodes[at]
-            if self.dropped[at]:
-                at = node.end
-                continue
-            if node.tag and self.prose[at] >= share * total and wanted(node):
-                self.first, self.end = at, node.end
-            at += 1
 
 
 def length(text: str) -> int:

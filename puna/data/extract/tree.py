@@ -325,8 +325,11 @@ def _marks(name: str, attributes: dict[str, str]) -> int:
     if name == "a" and "href" in attributes:
         marks |= LINKED | (HERE if attributes["href"].startswith("#") else 0)
     if "class" in attributes or "id" in attributes or "role" in attributes:
-        said = f" {attributes.get('class', '')} {attributes.get('id', '')} {attributes.get('role', '')} "
+        named = attributes.get("id", "") if name in words.NAMED else ""  # elsewhere it names what a part is about
+        said = f" {attributes.get('class', '')} {attributes.get('role', '')} "
         looks = _APART.sub(" ", said.translate(_LOWER))
+        if named and " section " not in looks:
+            looks += _APART.sub(" ", f"{named.translate(_LOWER)} ")
         if any(word in looks for word in words.UNLIKELY):
             marks |= UNLIKELY
         if any(word in looks for word in words.FOREIGN):

@@ -55,7 +55,7 @@ DROPPED = frozenset(
 # In names of classes, identifiers and roles, lower case, each run of other characters one space.
 FOREIGN = (  # what is surely not the article
     "footer", "comment", "disqus", " respond ", "sidebar", " side bar", "related", "recommend", "popular", "trending", "outbrain",
-    "taboola", "navigation", "navbar", " nav ", "breadcrumb", "menu", "newsletter", "cookie", "consent", "most read", "more stor",
+    "taboola", "navigation", "navbar", " nav ", "breadcrumb", "menu ", "newsletter", "cookie", "consent", "most read", "more stor",
     "read more", "contentinfo", "complementary", "pagination", " pager", "katex html", "mathjax", "headerlink", "caption", "gallery",
 )  # fmt: skip
 UNLIKELY = (
@@ -75,3 +75,7 @@ LIKELY = (
 )  # fmt: skip
 LIKELY = ("article body", "articlebody", "post content", "entry content", "story body", "article content", "post body", "entry body", "body content", " main ", "story text", "article text")
 NEVER = frozenset(("noscript", "template", "button", "select", "datalist", "audio", "video", "canvas", "object", "applet", "frameset", "head", "map"))
+NAMED = frozenset(("div", "ul", "ol", "table", "form", "aside", "p"))
+PARTS = frozenset(("p", "pre", "dl", "section", "table", "blockquote"))
+CONTAINERS = frozenset("body div section article main td center form".split())
+LISTS = frozenset("ul ol dl table div section".split())
