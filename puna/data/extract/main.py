@@ -1,144 +1,155 @@
 """The main content of a page: which nodes of its tree a reader came for.
 
-Text counts as prose where it is no link and long enough to say something. What holds most of a page's prose is
-never dropped for its name; else menus, adverts and their like go by their tags, by what their classes say, and
-by being links. What remains is looked at from the root down: where one element holds nearly all prose, the
-rest is its surroundings.
+Text counts as prose where it is no link and long enough to say something. First goes what names and tags call
+something else, unless it holds a large share of the page's prose; then lists of links. Of what is left, an
+element called an article is entered where most of the prose of such elements stands in it; and any element
+that holds nearly all prose, where no paragraphs stand beside it.
 
-This is the definition; puna/kernels/cpu/html_main.cpp is its twin.
+This is the definition; puna/kernels/cpu/html_main.cpp is its twin. Every threshold was chosen on one half of
+181 article pages; the other half judges (bench/extraction.py).
 """
 
-from array import array
+from collections.abc import Callable, Iterator
 
 from puna.data.extract import words
 from puna.data.extract.tree import ALT, FOREIGN, HIDDEN, LIKELY, LINKED, UNLIKELY, Node
 
-PROSE = 20  # characters; a shorter text is a label
-MOST = 0.5
-SOME = 0.3
-INNER = 0.7
-LEAST = 0.3
-PART = 0.25
-SUMMARY = 150
-NEST = 0.4
-NEARLY, BESIDE = 0.9, 20
+PROSE = 20  # bytes without white space; a shorter text is a label
+MOST, SOME = 0.5, 0.3  # of a page's prose: what holds more is kept whatever it is called
+LISTED, BOXED = 0.6, 0.75  # of its text in links: a list, a box of links
+LABEL = 200  # bytes of prose that a list of links may have
+ARTICLE = 0.3  # of all prose: the least article
+PART = 0.25  # of all prose: an element called an article that counts as one of several
+ONLY = 0.7  # of the prose of several such: what is the main one
+INNER = 0.4  # of an article's prose: the least article in it
+NEARLY = 0.9  # of the prose: what holds more is entered
+SUMMARY, LINKS = 150, 0.3  # bytes of prose, and most links, of a summary before the article
+
+
+def length(text: str) -> int:
+    """Bytes of UTF-8 but for white space."""
+    return len(text.encode()) - sum(map(text.count, " \n\t\r\f")) - 2 * text.count("\xa0")
 
 
 class Main:
-    """Which nodes stay, as `kept`, one byte each."""
+    """What is main of a page: nodes `first` to `end`, but for those dropped and what they hold."""
 
     def __init__(self, nodes: list[Node], title: bool) -> None:
-        self.nodes, self.title = nodes, title
-        n = len(nodes)
-        self.size, self.linked, self.prose = ([0] * n for _ in range(3))
-        self.dropped = bytearray(n)
-        self.first = 0
-        self.end = n
-        self.run()
+        self.nodes, self.first, self.end = nodes, 0, len(nodes)
+        self.dropped = bytearray(len(nodes))
+        self.drop(lambda at, node: node.tag in words.NEVER or (node.tag == "h1" and not title))
+        self.measure()
+        self.drop(lambda at, node: bool(node.marks & HIDDEN) and self.holds_little(at, MOST))
+        self.measure()
+        self.drop(
+            lambda at, node: (
+                (bool(node.marks & FOREIGN) or node.tag in words.FOREIGN_TAGS) and self.holds_little(at, MOST)
+            )
+        )
+        self.measure()
+        self.drop(lambda at, node: bool(node.marks & UNLIKELY) and self.holds_little(at, SOME))
+        self.measure()
+        self.drop(self.is_links)
+        self.measure()
+        self.enter_article()
+        self.descend()
+        self.go_back()
 
     def measure(self) -> None:
-        """Characters, those in links and those of prose under each node that is not dropped."""
-        nodes, n = self.nodes, len(self.nodes)
-        self.size, self.linked, self.prose = ([0] * n for _ in range(3))
-        at = 0
-        while at < n:
-            if self.dropped[at]:
-                at = nodes[at].end
-                continue
+        """Bytes, those in links and those of prose under each node that stays."""
+        nodes, count = self.nodes, len(self.nodes)
+        self.size, self.linked, self.prose = [0] * count, [0] * count, [0] * count
+        for at in self.staying(0, count):
             node = nodes[at]
             if not node.tag and not node.marks & ALT:
-                count = length(node.text)
-                self.size[at] = count
-                if node.marks & LINKED:
-                    self.linked[at] = count
-                elif count >= PROSE:
-                    self.prose[at] = count
-            at += 1
-        for at in range(n - 1, 0, -1):
+                self.size[at] = length(node.text)
+                self.linked[at] = self.size[at] if node.marks & LINKED else 0
+                self.prose[at] = self.size[at] - self.linked[at] if self.size[at] >= PROSE else 0
+        self.total = 0
+        for at in range(count - 1, -1, -1):
             above = nodes[at].parent
-            if above >= 0:
-                self.size[above] += self.size[at]
-                self.linked[above] += self.linked[at]
-                self.prose[above] += self.prose[at]
+            if above < 0:
+                self.total += self.prose[at]
+                continue
+            self.size[above] += self.size[at]
+            self.linked[above] += self.linked[at]
+            self.prose[above] += self.prose[at]
 
-    def drop(self, unwanted) -> None:
+    def staying(self, first: int, end: int) -> Iterator[int]:
+        """Nodes that are not dropped."""
+        at = first
+        while at < end:
+            if self.dropped[at]:
+                at = self.nodes[at].end
+                continue
+            yield at
+            at += 1
+
+    def drop(self, unwanted: Callable[[int, Node], bool]) -> None:
         at, nodes = 0, self.nodes
         while at < len(nodes):
             if not self.dropped[at] and nodes[at].tag and unwanted(at, nodes[at]):
                 self.dropped[at] = 1
             at = nodes[at].end if self.dropped[at] else at + 1
 
-    def run(self) -> None:
-        self.drop(lambda at, node: node.tag in words.NEVER or (node.tag == "h1" and not self.title))
-        for mark, tags, most in ((HIDDEN, (), MOST), (FOREIGN, words.DROPPED, MOST), (UNLIKELY, (), SOME)):
-            self.measure()
-            total = sum(p for p, n in zip(self.prose, self.nodes) if n.parent < 0)
-            self.drop(lambda at, node: (node.marks & mark or node.tag in tags) and self.prose[at] <= most * total)
-        self.measure()
-        self.drop(self.links)
-        self.measure()
-        self.choose()
+    def holds_little(self, at: int, share: float) -> bool:
+        return self.prose[at] <= share * self.total
 
-    def links(self, at: int, node: Node) -> bool:
-        """Whether this is a list of links."""
-        size, linked = self.size[at], self.linked[at]
-        most = 0.6 if node.tag in ("ul", "ol", "table", "dl") else 0.75
-        return node.tag in words.LISTS and size > 0 and linked > most * size and self.prose[at] < 200
+    def is_links(self, at: int, node: Node) -> bool:
+        """Whether this is a list of links, or a box of them."""
+        most = LISTED if node.tag in words.LINK_LISTS else BOXED if node.tag in words.LINK_BOXES else 1
+        return self.linked[at] > most * self.size[at] and self.prose[at] < LABEL
 
-    def choose(self) -> None:
-        """From the root to the element that holds nearly all prose."""
+    def is_article(self, node: Node) -> bool:
+        return node.tag in words.LIKELY_TAGS or bool(node.marks & LIKELY)
+
+    def enter_article(self) -> None:
+        """Go on to the innermost element that is called an article and holds most of what such hold."""
         nodes = self.nodes
-        total = sum(p for p, n in zip(self.prose, nodes) if n.parent < 0)
-        inner = [0] * len(nodes)  # prose of likely elements inside
+        inside = [0] * len(nodes)  # prose of articles in an element, each at least a part of the page's
         for at in range(len(nodes) - 1, 0, -1):
             node = nodes[at]
-            if node.parent >= 0 and not self.dropped[at] and node.tag and self.prose[at] >= PART * total:
-                inner[node.parent] += self.prose[at] if self.likely(node) else inner[at]
-        at, within = 0, False
+            counts = node.parent >= 0 and not self.dropped[at] and self.prose[at] >= PART * self.total
+            if counts and node.tag:
+                inside[node.parent] += self.prose[at] if self.is_article(node) else inside[at]
+        self.within, least = self.total, ARTICLE * self.total
+        at = 0
         while at < self.end:
-            node = nodes[at]
             if self.dropped[at]:
-                at = node.end
+                at = nodes[at].end
                 continue
-            if self.likely(node) and self.prose[at] >= LEAST * total and self.prose[at] >= max(INNER * inner[self.first], NEST * self.prose[self.first] * within):
-                within = True
-                self.first, self.end = at, node.end
-            at += 1
-        self.descend(self.prose[self.first] if within else total)
-        self.before()
-
-    def descend(self, total) -> None:
-        """Go on to the innermost element that holds nearly all prose, unless paragraphs stand beside it."""
-        nodes, at = self.nodes, self.first
-        beside = [0] * len(nodes)
-        for i, node in enumerate(nodes):
-            if node.parent >= 0 and node.tag in words.PARTS and not self.dropped[i]:
-                beside[node.parent] += self.prose[i]
-        while at < self.end:
-            node = nodes[at]
-            if self.dropped[at]:
-                at = node.end
-                continue
-            if node.tag in words.CONTAINERS and self.prose[at] >= NEARLY * total and at > self.first:
-                if node.parent >= 0 and beside[node.parent] - (self.prose[at] if node.tag in words.PARTS else 0) >= BESIDE:
-                    break
-                self.first, self.end = at, node.end
+            only = max(least, ONLY * inside[self.first])
+            if self.is_article(nodes[at]) and self.prose[at] >= only:
+                self.first, self.end, self.within = at, nodes[at].end, self.prose[at]
+                least = max(least, INNER * self.within)
             at += 1
 
-    def before(self) -> None:
-        """Go back to a summary that stands beside what was chosen."""
+    def descend(self) -> None:
+        """Go on to the innermost element that holds nearly all prose, unless prose stands beside it."""
         nodes = self.nodes
-        at = nodes[self.first].parent + 1
+        parts = [0] * len(nodes)  # prose of the parts of an article right under an element
+        for at, node in enumerate(nodes):
+            if node.parent >= 0 and node.tag in words.PARTS and not self.dropped[at]:
+                parts[node.parent] += self.prose[at]
+        at = self.first
+        while at < self.end:
+            node = nodes[at]
+            if self.dropped[at]:
+                at = node.end
+                continue
+            if node.tag in words.CONTAINERS and self.prose[at] >= NEARLY * self.within and at > self.first:
+                own = self.prose[at] if node.tag in words.PARTS else 0
+                if node.parent >= 0 and parts[node.parent] - own >= PROSE:
+                    return
+                self.first, self.end = at, node.end
+            at += 1
+
+    def go_back(self) -> None:
+        """Go back to a summary that stands right beside the article."""
+        at = self.nodes[self.first].parent + 1 if self.nodes else 0
         while 0 < at < self.first:
-            if not self.dropped[at] and self.prose[at] >= SUMMARY and self.linked[at] < 0.3 * self.size[at]:
+            little = self.linked[at] < LINKS * self.size[at]
+            if not self.dropped[at] and self.prose[at] >= SUMMARY and little:
                 self.first = at
-                break
-            at = nodes[at].end
-
-    def likely(self, node):
-        return node.tag in ("article", "main") or node.marks & LIKELY
-
-
-def length(text: str) -> int:
-    """Characters but for white space."""
-    return len(text.encode()) - sum(map(text.count, " \n\t\r\f")) - 2 * text.count("\xa0")
+                return
+            at = self.nodes[at].end

@@ -8,13 +8,17 @@ This is the definition; puna/kernels/cpu/html_tree.cpp is its twin.
 """
 
 import re
+from collections.abc import Set
 from dataclasses import dataclass, field
+from functools import cache
 from html.entities import html5
 
 from puna.data.extract import words
-from puna.data.extract.words import SPACE
 
+SPACE = " \t\n\r\f"
+_SPACES = re.compile("[ \t\n\r\f\v\xa0\u3000]+")
 _NAME = re.compile(r"[^ \t\n\r\f/>]*")
+# Nothing in it can fail once it has begun, and nothing is read twice.
 _ATTRIBUTE = re.compile(
     r"""[ \t\n\r\f/]*+(?:([^ \t\n\r\f/>][^ \t\n\r\f/>=]*+)
     (?:[ \t\n\r\f]*+=[ \t\n\r\f]*+(?:"([^"]*+)("?+)|'([^']*+)('?+)|([^ \t\n\r\f>]*+)))?+)?+""",
@@ -23,18 +27,19 @@ _ATTRIBUTE = re.compile(
 _REFERENCE = re.compile(r"&(?:#([0-9]+);?|#[xX]([0-9a-fA-F]+);?|([A-Za-z][A-Za-z0-9]*;?))")
 _LONGEST = max(map(len, html5))
 _LOWER = {code: code + 32 for code in range(ord("A"), ord("Z") + 1)}
-_APART = re.compile(r"[^a-z0-9]+")
+_APART = re.compile("[^a-z0-9]+")
 _LATIN = bytes(range(0x80, 0xA0)).decode("cp1252", "replace")  # what numbers of control characters mean
 _TEX = re.compile(r"<annotation[^<>]*(?:tex|TeX)[^<>]*>([^<]*)")
-_MARKUP = re.compile(r"<[^<>]*>")
+_MARKUP = re.compile("<[^<>]*>")
 
-# What an element's attributes say of it.
-HIDDEN, UNLIKELY, LIKELY, LINKED, VERBATIM, ALT, HERE, FOREIGN = 1, 2, 4, 8, 16, 32, 64, 128
+# Marks of an element: what its attributes say of it. LINKED and HERE are marks of texts in it, too.
+HIDDEN, FOREIGN, UNLIKELY, LIKELY = 1, 2, 4, 8
+LINKED, HERE, ALT = 16, 32, 64  # of a link; of one within the page; what a picture shows
 
 
 @dataclass(slots=True)
 class Node:
-    """An element, or a text (tag ""); it holds the nodes behind it up to `end`."""
+    """An element, or a text (tag ""); what it holds stands behind it, up to `end`."""
 
     tag: str
     parent: int
@@ -47,9 +52,19 @@ class Node:
 class Tree:
     nodes: list[Node] = field(default_factory=list)
     title: str = ""
-    robots: list[str] = field(default_factory=list)
-    tdm: str = ""
-    refused: str = ""
+    robots: list[str] = field(default_factory=list)  # what tags <meta name="robots"> say
+    tdm: str = ""  # what <meta name="tdm-reservation"> says
+    refused: str = ""  # "too_many_attributes", "too_deep"
+
+
+def lower(text: str) -> str:
+    """Small letters for the capital ones of ASCII."""
+    return text.translate(_LOWER)
+
+
+def squeezed(text: str) -> str:
+    """Text with one space for every run of white space, and none around it."""
+    return _SPACES.sub(" ", text).strip(" ")
 
 
 def unescape(text: str) -> str:
@@ -96,35 +111,38 @@ class _Builder:
         while at < len(html) and not self.tree.refused:
             start = html.find("<", at)
             start = len(html) if start < 0 else start
-            if start + 1 < len(html) and not _begins_markup(html[start + 1]):
-                start += 1
+            markup = _begins_markup(html[start + 1 : start + 2])
+            start += not markup and start < len(html)  # the sign "less than"
             if start > at:
                 self.text(unescape(html[at:start]))
-            at = self.markup(start) if html.startswith("<", start) else start
+            at = self.markup(start) if markup else start
         while self.open:
             self.pop()
 
     def markup(self, start: int) -> int:
         """Read the tag or comment at `start`; where it ends."""
-        html, mark = self.html, self.html[start + 1 : start + 2]
-        if mark == "!" and html.startswith("<!--", start):
-            end = html.find("-->", start + 2)
-            return len(html) if end < 0 else end + 3
-        closes = mark == "/"
-        first = html[start + 1 + closes : start + 2 + closes]
-        if not (first.isascii() and first.isalpha()):
-            end = html.find(">", start)
-            return len(html) if end < 0 else end + 1
+        html = self.html
+        if html.startswith("<!--", start):
+            return self.behind("-->", start + 2)
+        closes = html.startswith("/", start + 1)
+        if not _is_letter(html[start + 1 + closes : start + 2 + closes]):
+            return self.behind(">", start)
         found = _NAME.match(html, start + 1 + closes)
         assert found
-        attributes, end = self.attributes(found.end())
-        if end < 0 or self.tree.refused:
+        name_end = found.end()
+        attributes, end = self.attributes(name_end)
+        if end < 0:
             return len(html)
-        name = found.group().translate(_LOWER)
+        name = lower(html[start + 1 + closes : name_end])
         if closes:
             self.leave(name)
             return end
-        return self.enter(name, attributes, start, end)
+        return self.enter(name, attributes, end)
+
+    def behind(self, mark: str, at: int) -> int:
+        """The place behind the next such mark, or the page's end."""
+        end = self.html.find(mark, at)
+        return len(self.html) if end < 0 else end + len(mark)
 
     def attributes(self, at: int) -> tuple[dict[str, str], int]:
         """Attributes from `at` on, the first of a name, and where the tag ends; -1 if it does not."""
@@ -133,7 +151,7 @@ class _Builder:
         while True:
             found = _ATTRIBUTE.match(self.html, at)
             assert found
-            name, double, closed2, single, closed1, bare = found.groups()
+            name, double, closed, single, closed_too, bare = found.groups()
             at = found.end()
             if name is None:
                 return attributes, at + 1 if at < len(self.html) else -1
@@ -141,20 +159,22 @@ class _Builder:
             if count > self.most_attributes:
                 self.tree.refused = "too_many_attributes"
                 return attributes, -1
-            if (double is not None and not closed2) or (single is not None and not closed1):
+            if closed == "" or closed_too == "":
                 return attributes, -1
-            name = name.translate(_LOWER)
-            if name in words.ATTRIBUTES:
-                attributes.setdefault(name, double or single or bare or "")
+            if lower(name) in words.ATTRIBUTES:
+                attributes.setdefault(lower(name), double or single or bare or "")
 
     # Elements.
 
-    def enter(self, name: str, attributes: dict[str, str], start: int, at: int) -> int:
+    def enter(self, name: str, attributes: dict[str, str], at: int) -> int:
         """Open an element whose start tag ends at `at`; where reading goes on."""
         if name in words.RAW and name not in self.never:
-            end = self.raw_end(name, at)
-            if end is not None:
-                return self.raw(name, attributes, start, at, end)
+            found = _end_of(name).search(self.html, at)
+            if found or name not in ("svg", "math"):  # without an end these are elements like others
+                end = found.start() if found else len(self.html)
+                self.raw(name, attributes, self.html[at:end])
+                return self.behind(">", end)
+            self.never.add(name)
         if name in ("html", "body", "head") and self.counts.get(name):
             return at
         self.imply(name)
@@ -162,38 +182,26 @@ class _Builder:
             self.meta(attributes)
         elif name == "img":
             self.image(attributes)
-        elif name in words.VOID:
-            if name in ("br", "hr"):
-                self.push(name, 0)
-                self.pop()
-        elif name != "svg":
+        elif name in ("br", "hr"):
+            self.push(name, 0)
+            self.pop()
+        elif name not in words.VOID and name != "svg":
             self.push(name, _marks(name, attributes))
         return at
 
-    def raw_end(self, name: str, at: int) -> int | None:
-        found = words.RAW[name].search(self.html, at)
-        if found:
-            return found.start()
-        self.never.add(name)
-        return None if name in ("svg", "math") else len(self.html)
-
-    def raw(self, name: str, attributes: dict[str, str], start: int, at: int, end: int) -> int:
+    def raw(self, name: str, attributes: dict[str, str], inside: str) -> None:
         """An element whose inside is no HTML, or one that is read whole."""
-        inside = self.html[at:end]
-        close = self.html.find(">", end)
-        close = len(self.html) if close < 0 else close + 1
-        if name == "title" and not self.tree.title:
-            self.tree.title = " ".join(filter(None, SPACE.split(unescape(inside))))
+        if name == "title":
+            self.tree.title = self.tree.title or squeezed(unescape(inside))
         elif name == "script" and "math/tex" in attributes.get("type", ""):
             self.formula(inside, "display" in attributes["type"])
         elif name == "math":
             self.math(attributes, inside)
-        elif name in ("xmp", "listing", "plaintext"):
+        elif name in ("xmp", "plaintext"):
             self.imply("pre")
             self.push("pre", 0)
-            self.text(inside, VERBATIM)
+            self.text(inside)
             self.pop()
-        return close
 
     def math(self, attributes: dict[str, str], inside: str) -> None:
         """MathML: the TeX that it names, else its letters."""
@@ -202,27 +210,27 @@ class _Builder:
         if tex:
             self.formula(unescape(tex), attributes.get("display") == "block")
         else:
-            self.text(f" {unescape(_MARKUP.sub('', inside))} ", VERBATIM)
+            self.text(f" {unescape(_MARKUP.sub('', inside))} ")
 
     def formula(self, tex: str, display: bool) -> None:
-        tex, mark = tex.strip(" \t\n\r\f"), "$$" if display else "$"
+        tex, mark = tex.strip(SPACE), "$$" if display else "$"
         if tex:
-            self.text(f" {mark}{tex}{mark} ", VERBATIM)
+            self.text(f" {mark}{tex}{mark} ")
 
     def image(self, attributes: dict[str, str]) -> None:
         alt = unescape(attributes.get("alt", ""))
-        says = " " + _APART.sub(" ", attributes.get("class", "").translate(_LOWER))
-        if any(mark in says for mark in words.FORMULA) or "latex" in attributes.get("src", "").translate(_LOWER):
+        looks = _looks(attributes.get("class", ""))
+        if any(word in looks for word in words.FORMULA) or "latex" in lower(attributes.get("src", "")):
             self.formula(alt, False)
-        elif alt:
+        else:
             self.text(alt, ALT)
 
     def meta(self, attributes: dict[str, str]) -> None:
-        name = attributes.get("name", "").strip(" \t\n\r\f").translate(_LOWER)
-        content = " ".join(filter(None, SPACE.split(unescape(attributes.get("content", "")))))
+        name = lower(attributes.get("name", "").strip(SPACE))
+        content = squeezed(unescape(attributes.get("content", "")))
         if name == "robots" and content:
             self.tree.robots.append(content)
-        elif name == "tdm-reservation" and content:
+        elif name == "tdm-reservation":
             self.tree.tdm = self.tree.tdm or content
 
     def push(self, name: str, marks: int) -> None:
@@ -252,7 +260,7 @@ class _Builder:
     def text(self, text: str, marks: int = 0) -> None:
         if not text:
             return
-        if self.tag_of_top() == "head" and text.strip(" \t\n\r\f"):
+        if self.tag_of_top() == "head" and text.strip(SPACE):
             self.pop()
         marks |= LINKED if self.links else 0
         marks |= HERE if self.links and not self.away else 0
@@ -264,28 +272,27 @@ class _Builder:
 
     def imply(self, name: str) -> None:
         """Close what the start tag of this element ends."""
-        if self.tag_of_top() == "head" and name not in words.OF_HEAD:
+        top = self.tag_of_top()
+        if top == "head" and name not in words.OF_HEAD:
             self.pop()
         if name in words.ENDS_P:
-            self.close(("p",), words.SCOPE_P)
+            self.close({"p"}, words.SCOPE_P)
+        top = self.tag_of_top()
         if name in words.ENDS:
             any(self.close(closed, scope) for closed, scope in words.ENDS[name])
-        elif name in words.HEADINGS:
-            if self.tag_of_top() in words.HEADINGS:
-                self.pop()
-        elif name in ("option", "optgroup"):
-            if self.tag_of_top() == "option":
-                self.pop()
+        elif name in words.HEADINGS and top in words.HEADINGS:
+            self.pop()
+        elif name in ("option", "optgroup") and top == "option":
+            self.pop()
         elif name == "a":
             self.leave("a")
 
-    def close(self, names: tuple[str, ...], scope: frozenset[str]) -> bool:
+    def close(self, names: Set[str], scope: Set[str]) -> bool:
         """Close the innermost open element of these names, unless one of `scope` stands between."""
         if not any(self.counts.get(name) for name in names):
             return False
-        nodes = self.tree.nodes
         for place in range(len(self.open) - 1, -1, -1):
-            tag = nodes[self.open[place]].tag
+            tag = self.tree.nodes[self.open[place]].tag
             if tag in names:
                 while len(self.open) > place:
                     self.pop()
@@ -296,44 +303,55 @@ class _Builder:
 
     def leave(self, name: str) -> None:
         """The end tag of this element."""
-        if name in ("br", "p") and not (name == "p" and self.counts.get("p")):
-            self.enter(name, {}, 0, 0)
-            if name == "p":
+        if name == "br" or (name == "p" and not self.counts.get("p")):
+            self.enter(name, {}, 0)
+            if name == "p" and not self.tree.refused:
                 self.pop()
         elif name in words.HEADINGS:
-            self.close(words.HEADINGS, words.SCOPE)
+            self.close(set(words.HEADINGS), words.SCOPE)
         elif name in words.TABLE:
-            self.close((name,), words.SCOPE_TABLE)
+            self.close({name}, words.SCOPE_TABLE)
         elif name in words.SPECIAL:
             if name not in ("html", "body"):
-                self.close((name,), words.SCOPE_LIST if name == "li" else words.SCOPE)
-        elif self.counts.get(name) and not self.close((name,), words.SPECIAL) and name == "a":
-            for place in self.open:
+                self.close({name}, words.SCOPE_LIST if name == "li" else words.SCOPE)
+        elif not self.close({name}, words.SPECIAL) and name == "a" and self.links:
+            for place in self.open:  # a block stands between: it stays, the link ends
                 self.unlink(self.tree.nodes[place])
 
 
 def _begins_markup(character: str) -> bool:
-    return character in "!/?" or (character.isascii() and character.isalpha())
+    return character in ("!", "/", "?") or _is_letter(character)
+
+
+def _is_letter(character: str) -> bool:
+    return character.isascii() and character.isalpha()
+
+
+@cache
+def _end_of(name: str) -> re.Pattern[str]:
+    """Where the end tag of a raw element begins; plain text has none."""
+    ends = rf"</{name}(?=[ \t\n\r\f/>])" if name != "plaintext" else r"\Z"
+    return re.compile(ends, re.ASCII | re.IGNORECASE)
+
+
+def _looks(name: str) -> str:
+    """Names as the lists of words have them."""
+    return _APART.sub(" ", f" {lower(name)} ")
 
 
 def _marks(name: str, attributes: dict[str, str]) -> int:
     """What attributes say of an element."""
     marks = 0
-    style = attributes.get("style", "").translate(_LOWER).replace(" ", "")
+    style = lower(attributes.get("style", "")).replace(" ", "")
     if "hidden" in attributes or "display:none" in style or "visibility:hidden" in style:
         marks |= HIDDEN
     if name == "a" and "href" in attributes:
         marks |= LINKED | (HERE if attributes["href"].startswith("#") else 0)
-    if "class" in attributes or "id" in attributes or "role" in attributes:
-        named = attributes.get("id", "") if name in words.NAMED else ""  # elsewhere it names what a part is about
-        said = f" {attributes.get('class', '')} {attributes.get('role', '')} "
-        looks = _APART.sub(" ", said.translate(_LOWER))
-        if named and " section " not in looks:
-            looks += _APART.sub(" ", f"{named.translate(_LOWER)} ")
-        if any(word in looks for word in words.UNLIKELY):
-            marks |= UNLIKELY
-        if any(word in looks for word in words.FOREIGN):
-            marks |= FOREIGN
-        if any(word in looks for word in words.LIKELY):
-            marks |= LIKELY
-    return marks
+    looks = [_looks(attributes.get("class", "")), _looks(attributes.get("role", ""))]
+    if name in words.NAMED and " section " not in looks[0]:
+        looks.append(_looks(attributes.get("id", "")))
+    for mark, listed in ((FOREIGN, words.FOREIGN), (UNLIKELY, words.UNLIKELY), (LIKELY, words.LIKELY)):
+        if any(word in said for word in listed for said in looks):
+            marks |= mark
+    kept = any(word in looks[0] for word in words.KEPT)
+    return marks & ~(FOREIGN | UNLIKELY) if kept else marks

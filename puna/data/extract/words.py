@@ -1,28 +1,29 @@
-"""Names of HTML: which elements nest how, and what class names say of an element's place on the page."""
+"""What names say: how elements nest, where class names put them on a page, and lines that are no article.
 
-import re
+Lists of class words hold parts of names in lower case, "_" standing for whatever is no letter or digit, and
+for either end. They were chosen on one half of 181 article pages; the other half judges (bench/extraction.py).
+Both twins read these lists.
+"""
 
-SPACE = re.compile(r"[ \t\n\r\f\v\xa0]+")
-ATTRIBUTES = frozenset(
-    ("class", "id", "role", "style", "hidden", "type", "alt", "src", "name", "content", "display", "alttext", "href")
-)
+ATTRIBUTES = frozenset("class id role style hidden type alt src href name content display alttext".split())
 VOID = frozenset(
-    "area base basefont bgsound br col embed frame hr img image input keygen link meta param source track wbr".split()
+    """area base basefont bgsound br col embed frame hr img input keygen link meta param source track
+    wbr""".split()
 )
-_RAW = "script style svg math title textarea iframe noembed noframes xmp listing plaintext".split()
-RAW = {
-    name: re.compile(f"(?i:</{name})(?=[ \\t\\n\\r\\f/>])" if name != "plaintext" else r"\Z", re.ASCII)
-    for name in _RAW
-}
+RAW = frozenset(  # read up to their own end tag: what stands in them is no HTML, or is read by itself
+    "script style svg math title textarea iframe noembed noframes xmp plaintext".split()
+)
 OF_HEAD = frozenset("base link meta noscript script style template title".split())
 HEADINGS = ("h1", "h2", "h3", "h4", "h5", "h6")
+
+# Nesting, as the HTML standard has it where a reader would notice.
 ENDS_P = frozenset(
     """address article aside blockquote center details dialog dir div dl fieldset figcaption figure footer form
     header hgroup hr main menu nav ol p pre section summary table ul li dd dt""".split()
 ) | set(HEADINGS)
 SPECIAL = ENDS_P | frozenset(
-    """applet body button caption col colgroup frameset head html iframe marquee noscript object select tbody td
-    template tfoot th thead tr""".split()
+    """applet body button caption col colgroup frameset head html iframe marquee noscript object select tbody
+    td template tfoot th thead tr""".split()
 )
 SCOPE = frozenset("applet caption html table td th marquee object template".split())
 SCOPE_P = SCOPE | {"button"}
@@ -30,52 +31,87 @@ SCOPE_LIST = SCOPE | {"ol", "ul"}
 SCOPE_TABLE = frozenset(("table", "html", "template"))
 TABLE = frozenset("table caption colgroup tbody thead tfoot tr td th".split())
 _ITEM = SPECIAL - {"address", "div", "p"}
-_CELLS = ("td", "th", "caption", "colgroup")
-_SECTIONS = ("tbody", "thead", "tfoot")
-_INSIDE = SPECIAL - {"table", "tr", "colgroup", *_SECTIONS}
-Ends = tuple[tuple[tuple[str, ...], frozenset[str]], ...]
-ENDS: dict[str, Ends] = {  # of a start tag: which open elements it ends, innermost first, within what
-    "li": ((("li",), _ITEM),),
-    "dt": ((("dt", "dd"), _ITEM),),
-    "dd": ((("dt", "dd"), _ITEM),),
-    "td": ((_CELLS, SCOPE_TABLE),),
-    "th": ((_CELLS, SCOPE_TABLE),),
-    "tr": ((("tr",), SCOPE_TABLE), (_CELLS, SCOPE_TABLE)),
-    "table": ((("table",), _INSIDE),),
+_CELLS = frozenset(("td", "th", "caption", "colgroup"))
+_SECTIONS = frozenset(("tbody", "thead", "tfoot"))
+_CELL = ((_CELLS, SCOPE_TABLE),)
+_ROW = ((frozenset(("tr",)), SCOPE_TABLE), *_CELL)
+_SECTION = ((_SECTIONS, SCOPE_TABLE), *_ROW)
+_TERM = ((frozenset(("dt", "dd")), _ITEM),)
+# The first of these that is open, looking no further than the scope, ends where the start tag stands.
+ENDS: dict[str, tuple[tuple[frozenset[str], frozenset[str]], ...]] = {
+    "li": ((frozenset(("li",)), _ITEM),),
+    "dt": _TERM,
+    "dd": _TERM,
+    "td": _CELL,
+    "th": _CELL,
+    "tr": _ROW,
+    **dict.fromkeys(("caption", "colgroup", *sorted(_SECTIONS)), _SECTION),
+    "table": ((frozenset(("table",)), SPECIAL - _SECTIONS - {"table", "tr", "colgroup"}),),
 }
-for _name in ("caption", "colgroup", *_SECTIONS):
-    ENDS[_name] = ((_SECTIONS, SCOPE_TABLE), (("tr",), SCOPE_TABLE), (_CELLS, SCOPE_TABLE))
 
-FORMULA = (" tex", " latex", " math")  # how the class of a picture of a formula begins
-# Elements that hold nothing to read.
-DROPPED = frozenset(
-    """nav footer aside header noscript template button select datalist iframe object applet audio video canvas dialog
-    menu frameset head map progress meter figcaption fieldset label""".split()
+# Places on a page.
+NEVER = frozenset(
+    "noscript template button select datalist audio video canvas object applet frameset head map".split()
 )
-# In names of classes, identifiers and roles, lower case, each run of other characters one space.
-FOREIGN = (  # what is surely not the article
-    "footer", "comment", "disqus", " respond ", "sidebar", " side bar", "related", "recommend", "popular", "trending", "outbrain",
-    "taboola", "navigation", "navbar", " nav ", "breadcrumb", "menu ", "newsletter", "cookie", "consent", "most read", "more stor",
-    "read more", "contentinfo", "complementary", "pagination", " pager", "katex html", "mathjax", "headerlink", "caption", "gallery",
-)  # fmt: skip
-UNLIKELY = (
-    "subscribe ", "subscription", "popup", "byline", " credit", "banner", " share ", " sharing", " social", " ad ", " ads ", "advert", "sponsor",
-    "promo", " login", "signup", " sign up", " search", " tags ", "tagcloud", " tag list", " bio ", " author", " modal", "overlay", "toolbar", " skip ",
-    "widget", "copyright", " rating", "timestamp", " date ", "dateline", " meta ",
-    " next ", " prev ", "previous", " rail ", "rightrail", "right rail", "visually hidden", " sr only ", "screen reader",
-)  # fmt: skip
-LIKELY = (
-    "caption", "gallery", "footer", "consent", "cookie", "newsletter", "subscri", "popular", "popup", "byline",
-    "credit", "related", "banner", "headerlink", "katex html", "mathjax",
-    " nav ", "navbar", "navigation", "menu", "breadcrumb", "sidebar", " side bar", " share", "sharing", "social",
-    "comment", "disqus", "respond", " ad ", " ads ", "advert", "sponsor", "promo", "login", "signup", "sign up", "search",
-    "pagination", "pager", " tags", "tagcloud", "tag list", " bio", "author", "modal", "overlay", "recommend", "trending", "outbrain", "taboola",
-    "toolbar", " skip", "complementary", "contentinfo", "most read", "more stor", "read more", "widget", "copyright", "rating", "timestamp", " date", "dateline", "meta ",
-    " next ", " prev ", "previous", " hide ", " rail ", "rightrail", "right rail", "visually hidden", " sr only", "screen reader", " print ", " noprint",
-)  # fmt: skip
-LIKELY = ("article body", "articlebody", "post content", "entry content", "story body", "article content", "post body", "entry body", "body content", " main ", "story text", "article text")
-NEVER = frozenset(("noscript", "template", "button", "select", "datalist", "audio", "video", "canvas", "object", "applet", "frameset", "head", "map"))
-NAMED = frozenset(("div", "ul", "ol", "table", "form", "aside", "p"))
-PARTS = frozenset(("p", "pre", "dl", "section", "table", "blockquote"))
-CONTAINERS = frozenset("body div section article main td center form".split())
-LISTS = frozenset("ul ol dl table div section".split())
+FOREIGN_TAGS = frozenset(
+    "nav footer aside header dialog menu progress meter figcaption fieldset label".split()
+)
+LIKELY_TAGS = frozenset(("article", "main"))
+CONTAINERS = frozenset("body div section article main td center form".split())  # may hold just the article
+PARTS = frozenset("p pre dl section table blockquote".split())  # of an article, where prose stands in them
+LINK_LISTS = frozenset("ul ol dl table".split())
+LINK_BOXES = frozenset(("div", "section"))
+NAMED = frozenset("div ul ol table form aside p".split())  # an id of others names what a part is about
+
+
+def _listed(words: str) -> tuple[str, ...]:
+    return tuple(word.replace("_", " ") for word in words.split())
+
+
+FOREIGN = _listed(  # what is no article
+    """footer comment disqus _respond_ sidebar _side_bar related recommend popular trending outbrain taboola
+    navigation navbar _nav_ breadcrumb menu_ newsletter cookie consent most_read more_stor read_more contentinfo
+    complementary pagination _pager katex_html mathjax headerlink caption gallery"""
+)
+UNLIKELY = _listed(  # what may be one at times
+    """subscribe_ subscription popup byline _credit banner _share_ _sharing _social _ad_ _ads_ advert sponsor promo
+    _login signup _sign_up _search _tags_ tagcloud _tag_list _bio_ _author _modal overlay toolbar _skip_ widget
+    copyright _rating timestamp _date_ dateline _meta_ _next_ _prev_ previous _rail_ rightrail right_rail
+    visually_hidden _sr_only_ screen_reader"""
+)
+LIKELY = _listed(
+    """article_body articlebody post_content entry_content story_body article_content post_body entry_body
+    body_content story_text article_text _main_"""
+)
+KEPT = _listed("tweet elementor_widget")  # stand in articles, whatever else their class says
+FORMULA = _listed("_tex _latex _math")  # how the class of a picture of a formula begins
+
+# Lines: lower case, "#" for a run of digits, without marks at the end; "*" is anything, at either end.
+OTHERS = """related|related article*|related stories|related story|related news|related posts|related post|related content|
+related topics|related links|related coverage|related reading|related videos|related video|
+more stories|more news|more articles|more posts|more coverage|more from *|more on this story|more like this|more in *|
+most read|most popular|most viewed|most recent|trending|trending now|trending stories|popular now|popular posts|
+popular stories|popular articles|popular categories|popular news|recent posts|recent stories|recent articles|
+comment|comments|comments #|comments (#)|comment (#)|leave a comment|leave a reply|add a comment|post a comment|
+reply|# comments|# comment|# responses|# replies|explore further|read next|read more|read also|
+recommended|recommended for you|recommended stories|recommended reading|
+you may also like*|you might also like*|you may like*|you might like*|you may also enjoy*|you might also enjoy*|
+you may be interested in*|you might be interested in*|share this*|share on *|share with *|share via *|like this*|
+follow us*|about the author|tags|filed under|categories|join the conversation|what do you think*|tell us what you think*|
+subscribe*|sign up*|newsletter*|advertisement|advertisements|sponsored*|poll|polls|previous|next|previous post|next post|
+previous article|next article|editor's picks|editors' picks|editor's choice|editors' choice|don't miss|
+latest news|latest stories|latest posts|latest articles|latest headlines|around the web|from the web|
+ähnliche artikel|mehr zum thema|das könnte sie auch interessieren|kommentare|article similaire|articles similaires|
+article lié|articles liés|à lire aussi|lire aussi|commentaires|artículos relacionados|comentarios|leggi anche|
+articoli correlati|commenti|関連記事|スポンサードリンク|スポンサーリンク|コメント|相关文章|相关阅读|相关新闻|похожие статьи|похожие записи|
+комментарии|читайте также"""
+CALLS = """advert|adverts|advertisement|advertisements|sponsored|sponsored content|sponsored link|sponsored links|
+continue reading|continue reading below|story continues*|article continues*|read more*|read also*|read next*|
+see also*|see more*|also read*|also see*|also on*|also:*|click here*|*click here|*clicking here|skip to content*|
+skip to main content*|loading|filed under*|# share|# shares|# views|# comments|tweet|retweet|share|email|e-mail|mail|
+print|facebook|twitter|pinterest|whatsapp|linkedin|reddit|copy link|follow us*|follow @*|sign up*|subscribe*|
+updated at *|updated on *|updated:*|updated :*|published|published on*|published:*|posted on*|posted by*|posted in*|
+last updated*|last modified*|*all rights reserved|©*|copyright*|image credit*|image source*|image via*|images via*|
+photo by*|photos by*|photo credit*|photo:*|photos:*|photograph by*|photograph:*|getty images|getty images/*|reuters|reuters/*|ap photo|ap photo/*|
+leggi anche*|lire aussi*|lea también*|lesen sie auch*|don't miss|tags:*|share this*|share on*|comment|comments"""
+MONTHS = tuple("jan feb mar apr may jun jul aug sep oct nov dec".split())
