@@ -8,22 +8,13 @@ from dataclasses import dataclass
 
 from puna.data.extract import words
 from puna.data.extract.main import Main
-from puna.data.extract.tree import ALT, HERE, LINKED, Node, squeezed
+from puna.data.extract.tree import ALT, HERE, LINKED, Node
 
 LONGEST_CELL = 300  # bytes; a table with a longer cell lays out a page, it is no table of data
 CELLS = " | "
 _WHITE = " \t\n\r\f\v\xa0\u3000"
 _BLANK = dict.fromkeys(map(ord, "\t\n\r"), " ")
-_CELLS = re.compile(" *\t[\t ]*")
-_BREAKS = frozenset(
-    """address article aside blockquote body caption center dd details dialog dir div dl dt fieldset figcaption
-    figure footer form frameset header hgroup hr html label legend main menu nav optgroup option section summary
-    table tbody tfoot thead tr""".split()
-)
-_KINDS = frozenset(("p", "pre", *words.HEADINGS))
-_CELL = frozenset(("td", "th"))
-_LIST = frozenset(("ul", "ol"))
-_ENDS = _BREAKS | _KINDS | _CELL | _LIST | {"li"}
+_RUN = re.compile(f"[{_WHITE}]+")
 
 
 @dataclass
@@ -73,28 +64,28 @@ class _Reader:
     def enter(self, at: int, tag: str) -> None:
         if tag == "br":
             self.held.append(" " if self.in_table else "\n")
-        elif self.kind == "pre" or tag not in _ENDS:
+        elif self.kind == "pre" or tag not in words.BLOCKS:
             return
         elif self.in_table:
             self.enter_in_table(tag)
         else:
             self.close()
-            if tag in _LIST:
+            if tag in words.LIST:
                 self.lists.append(1 if tag == "ol" else -1)
             elif tag == "li":
                 self.item()
             elif tag == "table":
                 self.in_table = self.is_data(at)
-            self.kind = tag if tag in _KINDS or tag == "li" else ""
+            self.kind = tag if tag in words.KINDS or tag == "li" else ""
 
     def enter_in_table(self, tag: str) -> None:
         if tag == "tr":
             self.close()
         else:
-            self.held.append("\t" if tag in _CELL else " ")
+            self.held.append("\t" if tag in words.CELL else " ")
 
     def leave(self, tag: str) -> None:
-        if tag not in _ENDS or (self.kind == "pre" and tag != "pre"):
+        if tag not in words.BLOCKS or (self.kind == "pre" and tag != "pre"):
             return
         if self.in_table and tag != "table":
             self.held.append(" ")
@@ -102,7 +93,7 @@ class _Reader:
         self.close()
         self.kind = ""
         self.in_table = False
-        if tag in _LIST:
+        if tag in words.LIST:
             self.lists.pop()
         elif tag == "li":
             self.mark = ""
@@ -117,7 +108,7 @@ class _Reader:
         """Whether a table holds data: short cells, and neither code nor tables."""
         for i in range(at + 1, self.nodes[at].end):
             tag = self.nodes[i].tag
-            if tag in ("table", "pre") or (tag in _CELL and self.main.size[i] > LONGEST_CELL):
+            if tag in ("table", "pre") or (tag in words.CELL and self.main.size[i] > LONGEST_CELL):
                 return False
         return True
 
@@ -141,7 +132,7 @@ class _Reader:
 
 
 def _line(line: str) -> str:
-    return squeezed(_CELLS.sub(CELLS, line.strip(_WHITE)))
+    return _RUN.sub(lambda run: CELLS if "\t" in run.group() else " ", line.strip(_WHITE))
 
 
 def written(blocks: list[Block], markdown: bool) -> str:
@@ -149,7 +140,7 @@ def written(blocks: list[Block], markdown: bool) -> str:
     lines: list[str] = []
     before = ""
     for block in blocks:
-        apart = block.kind in _KINDS or before in _KINDS or (before == "li") != (block.kind == "li")
+        apart = block.kind in words.KINDS or before in words.KINDS or (before == "li") != (block.kind == "li")
         if lines and apart:
             lines.append("")
         lines.append(_marked(block) if markdown else block.mark + block.text)

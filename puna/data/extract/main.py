@@ -126,6 +126,8 @@ class Main:
 
     def descend(self) -> None:
         """Go on to the innermost element that holds nearly all prose, unless prose stands beside it."""
+        if not self.within:
+            return
         nodes = self.nodes
         parts = [0] * len(nodes)  # prose of the parts of an article right under an element
         for at, node in enumerate(nodes):

@@ -6,14 +6,18 @@ one call; the definitions beside this file say the same in Python.
 """
 
 from dataclasses import dataclass
+from functools import cache
+from typing import Any
 
 from pydantic import Field
 
+from puna.data.extract import words
 from puna.data.extract.blocks import blocks_of, written
 from puna.data.extract.charset import decode
 from puna.data.extract.main import Main
 from puna.data.extract.tidy import tidy
 from puna.data.extract.tree import build
+from puna.kernels.text import choose
 from puna.settings import Settings
 
 
@@ -43,7 +47,22 @@ class Extract(Settings):
         """The page in these bytes; `charset` is what its server said."""
         if len(data) > self.most_bytes:
             return Page(refused="too_long")
-        return defined(self, decode(data, charset))
+        native = _native()
+        if native is None:
+            return defined(self, decode(data, charset))
+        limits = self.most_depth, self.most_tags, self.most_attributes
+        how = self.markdown, self.title, self.alts
+        found = native.page(data, *limits, *how, False)
+        if found is None:
+            found = native.page(decode(data, charset).encode("utf-8", "replace"), *limits, *how, True)
+        return Page(*found)
+
+
+@cache
+def _native() -> Any:
+    """The native twin of all this, or None where it is not built."""
+    module, _ = choose()
+    return module.Html(*words.for_native()) if hasattr(module, "Html") else None
 
 
 def defined(how: Extract, html: str) -> Page:

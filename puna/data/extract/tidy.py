@@ -16,8 +16,6 @@ SHORT = 60  # a heading over such a list, a date
 CALL = 120  # a call to do something
 TOP = 6  # blocks among which a date is a date line
 FAR = 12  # characters before the month of a date line
-_ENDS = (*'.!?…。！？:;,"”’', "'")
-_TAIL = " :.…!»>*-"
 _DIGITS = re.compile("[0-9]+")
 _ISO = re.compile("#-#-#")
 _WORD = re.compile("[a-z]+")
@@ -33,7 +31,7 @@ def tidy(blocks: list[Block]) -> list[Block]:
             kept.append(block)
             continue
         size = len(block.text)
-        if size >= PROSE and block.text.endswith(_ENDS):
+        if size >= PROSE and block.text.endswith(words.SENTENCE_ENDS):
             among_links = False
         line = plain(block.text) if size <= CALL else ""
         if place and size <= SHORT and _others()(line):
@@ -47,7 +45,7 @@ def tidy(blocks: list[Block]) -> list[Block]:
 
 def plain(text: str) -> str:
     """A line as the lists have it."""
-    return _DIGITS.sub("#", text.translate(kinds_and_folds()[1])).rstrip(_TAIL)
+    return _DIGITS.sub("#", text.translate(kinds_and_folds()[1])).rstrip(words.TAIL)
 
 
 def _dated(line: str) -> bool:
@@ -69,10 +67,9 @@ def _calls() -> Callable[[str], bool]:
     return _matcher(words.CALLS)
 
 
-def _matcher(phrases: str) -> Callable[[str], bool]:
+def _matcher(phrases: tuple[str, ...]) -> Callable[[str], bool]:
     """Whether a line is one of the phrases, or begins or ends like one."""
-    every = [phrase.strip("\n") for phrase in phrases.split("|")]
-    whole = {phrase for phrase in every if "*" not in phrase}
-    starts = tuple(phrase[:-1] for phrase in every if phrase.endswith("*"))
-    ends = tuple(phrase[1:] for phrase in every if phrase.startswith("*"))
+    whole = {phrase for phrase in phrases if "*" not in phrase}
+    starts = tuple(phrase[:-1] for phrase in phrases if phrase.endswith("*"))
+    ends = tuple(phrase[1:] for phrase in phrases if phrase.startswith("*"))
     return lambda line: line in whole or line.startswith(starts) or line.endswith(ends)

@@ -5,6 +5,8 @@ for either end. They were chosen on one half of 181 article pages; the other hal
 Both twins read these lists.
 """
 
+from html.entities import html5
+
 ATTRIBUTES = frozenset("class id role style hidden type alt src href name content display alttext".split())
 VOID = frozenset(
     """area base basefont bgsound br col embed frame hr img input keygen link meta param source track
@@ -87,7 +89,12 @@ KEPT = _listed("tweet elementor_widget")  # stand in articles, whatever else the
 FORMULA = _listed("_tex _latex _math")  # how the class of a picture of a formula begins
 
 # Lines: lower case, "#" for a run of digits, without marks at the end; "*" is anything, at either end.
-OTHERS = """related|related article*|related stories|related story|related news|related posts|related post|related content|
+def _phrases(text: str) -> tuple[str, ...]:
+    return tuple(phrase.strip("\n") for phrase in text.split("|"))
+
+
+OTHERS = _phrases(
+    """related|related article*|related stories|related story|related news|related posts|related post|related content|
 related topics|related links|related coverage|related reading|related videos|related video|
 more stories|more news|more articles|more posts|more coverage|more from *|more on this story|more like this|more in *|
 most read|most popular|most viewed|most recent|trending|trending now|trending stories|popular now|popular posts|
@@ -105,7 +112,9 @@ latest news|latest stories|latest posts|latest articles|latest headlines|around 
 article lié|articles liés|à lire aussi|lire aussi|commentaires|artículos relacionados|comentarios|leggi anche|
 articoli correlati|commenti|関連記事|スポンサードリンク|スポンサーリンク|コメント|相关文章|相关阅读|相关新闻|похожие статьи|похожие записи|
 комментарии|читайте также"""
-CALLS = """advert|adverts|advertisement|advertisements|sponsored|sponsored content|sponsored link|sponsored links|
+)
+CALLS = _phrases(
+    """advert|adverts|advertisement|advertisements|sponsored|sponsored content|sponsored link|sponsored links|
 continue reading|continue reading below|story continues*|article continues*|read more*|read also*|read next*|
 see also*|see more*|also read*|also see*|also on*|also:*|click here*|*click here|*clicking here|skip to content*|
 skip to main content*|loading|filed under*|# share|# shares|# views|# comments|tweet|retweet|share|email|e-mail|mail|
@@ -114,4 +123,28 @@ updated at *|updated on *|updated:*|updated :*|published|published on*|published
 last updated*|last modified*|*all rights reserved|©*|copyright*|image credit*|image source*|image via*|images via*|
 photo by*|photos by*|photo credit*|photo:*|photos:*|photograph by*|photograph:*|getty images|getty images/*|reuters|reuters/*|ap photo|ap photo/*|
 leggi anche*|lire aussi*|lea también*|lesen sie auch*|don't miss|tags:*|share this*|share on*|comment|comments"""
+)
 MONTHS = tuple("jan feb mar apr may jun jul aug sep oct nov dec".split())
+TAIL = " :.…!»>*-"
+SENTENCE_ENDS = (*'.!?…。！？:;,"”’', "'")
+
+# Blocks.
+BREAKS = frozenset(
+    """address article aside blockquote body caption center dd details dialog dir div dl dt fieldset figcaption
+    figure footer form frameset header hgroup hr html label legend main menu nav optgroup option section summary
+    table tbody tfoot thead tr""".split()
+)
+KINDS = frozenset(("p", "pre", *HEADINGS))
+CELL = frozenset(("td", "th"))
+LIST = frozenset(("ul", "ol"))
+BLOCKS = BREAKS | KINDS | CELL | LIST | {"li"}
+
+
+def for_native() -> tuple[dict[str, list[str]], dict[str, list[list[str]]], dict[str, str]]:
+    """All lists as the native twin takes them: by name, what start tags end, named characters."""
+    every = {name: value for name, value in globals().items() if name.isupper() and name[0] != "_"}
+    del every["ENDS"]
+    lists = {name: sorted(value) if isinstance(value, frozenset) else list(value) for name, value in every.items()}
+    ends = {tag: [sorted(tags) for step in steps for tags in step] for tag, steps in ENDS.items()}
+    return lists, ends, html5
+

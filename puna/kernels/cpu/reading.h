@@ -88,6 +88,19 @@ inline const Table& table() {
   return made;
 }
 
+// Bytes of the valid sequence at `at`, whose code point goes to `code`; 0 where there is none.
+inline uint32_t sequence(const uint8_t* at, const uint8_t* end, uint32_t& code) {
+  uint32_t length = *at < 0xC2 ? 0 : *at < 0xE0 ? 2 : *at < 0xF0 ? 3 : *at < 0xF5 ? 4 : 0;
+  if (!length || end - at < length) return 0;
+  code = *at & (0xFF >> (length + 1));
+  for (uint32_t i = 1; i < length; i++) {
+    if ((at[i] & 0xC0) != 0x80) return 0;
+    code = code << 6 | (at[i] & 0x3F);
+  }
+  bool overlong = code < (length == 3 ? 0x800u : length == 4 ? 0x10000u : 0x80u);
+  return overlong || (code >= 0xD800 && code < 0xE000) || code >= EVERY ? 0 : length;
+}
+
 struct Word {
   uint64_t hash;
   int64_t first, behind;  // characters
@@ -193,19 +206,6 @@ class Text {
   const std::vector<int32_t>& adds_ = table().adds;
 
   uint32_t folded(int64_t i) const { return code(i) + adds_[code(i)]; }
-
-  // Bytes of the valid sequence at `at`, whose code point goes to `code`; 0 where there is none.
-  static uint32_t sequence(const uint8_t* at, const uint8_t* end, uint32_t& code) {
-    uint32_t length = *at < 0xC2 ? 0 : *at < 0xE0 ? 2 : *at < 0xF0 ? 3 : *at < 0xF5 ? 4 : 0;
-    if (!length || end - at < length) return 0;
-    code = *at & (0xFF >> (length + 1));
-    for (uint32_t i = 1; i < length; i++) {
-      if ((at[i] & 0xC0) != 0x80) return 0;
-      code = code << 6 | (at[i] & 0x3F);
-    }
-    bool overlong = code < (length == 3 ? 0x800u : length == 4 ? 0x10000u : 0x80u);
-    return overlong || (code >= 0xD800 && code < 0xE000) || code >= EVERY ? 0 : length;
-  }
 };
 
 }  // namespace puna
