@@ -1,8 +1,8 @@
 """The main text of a web page: what a reader came for, without menus, adverts and what hides behind them.
 
-A page becomes a tree, the tree its main nodes, these become blocks, and blocks that only their words give away
-go. Formulas come as their source, rows of tables on lines, code as it stands. The native twin does all of it in
-one call; the definitions beside this file say the same in Python.
+A page becomes a tree; of its nodes some are main; these become blocks, and blocks that only their words give
+away go. Formulas come as their source, rows of tables on lines, code as it stands. The native twin does all
+of it in one call; the definitions beside this file say the same in Python.
 """
 
 from dataclasses import dataclass

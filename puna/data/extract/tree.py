@@ -280,9 +280,9 @@ class _Builder:
         top = self.tag_of_top()
         if name in words.ENDS:
             any(self.close(closed, scope) for closed, scope in words.ENDS[name])
-        elif name in words.HEADINGS and top in words.HEADINGS:
-            self.pop()
-        elif name in ("option", "optgroup") and top == "option":
+        elif (name in words.HEADINGS and top in words.HEADINGS) or (
+            name in words.OPTIONS and top == "option"
+        ):
             self.pop()
         elif name == "a":
             self.leave("a")

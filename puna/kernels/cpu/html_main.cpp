@@ -32,7 +32,9 @@ class Search {
     lengths_.resize(nodes.size());
     for (int32_t at = 0; at < count_; at++)
       if (!nodes[at].tag && !(nodes[at].marks & ALT)) lengths_[at] = length(nodes[at].text);
-    drop([&](int32_t, const Node& node) { return words_.never[node.tag] || (node.tag == words_.h1 && !title); });
+    drop([&](int32_t, const Node& node) {
+      return words_.never[node.tag] || (node.tag == words_.h1 && !title);
+    });
     measure();
     drop([&](int32_t at, const Node& node) { return node.marks & HIDDEN && holds_little(at, MOST); });
     measure();

@@ -123,7 +123,9 @@ class Reader {
       close_code();
     } else if (!mark_.empty() || kind_) {
       std::string text;
-      each_line([&](const std::string& line) { text += (text.empty() ? "" : mark_.empty() ? "\n" : " ") + line; });
+      each_line([&](const std::string& line) {
+        text += (text.empty() ? "" : mark_.empty() ? "\n" : " ") + line;
+      });
       if (!text.empty()) {
         blocks.push_back({mark_.empty() ? kind_ : words_.li, std::move(text), std::move(mark_), away});
         mark_.clear();
@@ -261,8 +263,8 @@ std::string write_blocks(const Words& words, const std::vector<Block>& blocks, b
   std::string out;
   Tag before = TEXT;
   for (const Block& block : blocks) {
-    const bool apart = words.kinds[block.kind] || words.kinds[before] ||
-                       (before == words.li) != (block.kind == words.li);
+    const bool apart =
+        words.kinds[block.kind] || words.kinds[before] || (before == words.li) != (block.kind == words.li);
     if (!out.empty()) out += apart ? "\n\n" : "\n";
     before = block.kind;
     const bool code = markdown && block.kind == words.pre;

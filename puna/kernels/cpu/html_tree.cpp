@@ -12,8 +12,9 @@ constexpr size_t NONE = std::string_view::npos;
 
 // The attributes that anybody asks for; the first of a name counts.
 enum Name { CLASS, ID, ROLE, STYLE, HIDDEN_, TYPE, ALT_, SRC, HREF, NAME, CONTENT, DISPLAY, ALTTEXT, NAMES };
-constexpr std::string_view KNOWN_NAMES[NAMES] = {"class", "id",   "role", "style",   "hidden",  "type",   "alt",
-                                                 "src",   "href", "name", "content", "display", "alttext"};
+constexpr std::string_view KNOWN_NAMES[NAMES] = {"class",   "id",      "role",   "style", "hidden",
+                                                 "type",    "alt",     "src",    "href",  "name",
+                                                 "content", "display", "alttext"};
 
 struct Attributes {
   std::string_view values[NAMES];

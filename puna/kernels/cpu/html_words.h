@@ -73,8 +73,8 @@ class Words {
   Tags void_, raw, of_head, headings, ends_p, special, scope, scope_p, scope_list, scope_table, table, never,
       foreign_tags, likely_tags, containers, parts, link_lists, link_boxes, named, breaks, kinds, cell, list,
       any_end;
-  Tag a, p, br, hr, li, ol, tr, h1, svg, math, meta, img, head, html_tag, body, option, optgroup, pre, title, script,
-      xmp, plaintext, table_tag;
+  Tag a, p, br, hr, li, ol, tr, h1, svg, math, meta, img, head, html_tag, body, option, optgroup, pre, title,
+      script, xmp, plaintext, table_tag;
   std::array<std::vector<Ends>, KNOWN> ends;
   Finder looks;  // marks as of a node, and those below
   static constexpr uint8_t KEPT = 16, SECTION = 32, FORMULA = 64;

@@ -113,10 +113,12 @@ NB_MODULE(_native, module) {
   module.def("instruction_sets", &puna::instruction_sets);
   using puna::html::Words;
   nb::class_<Words>(module, "Html")
-      .def(nb::init<const puna::html::Lists&, const std::map<std::string, std::vector<std::vector<std::string>>>&,
+      .def(nb::init<const puna::html::Lists&,
+                    const std::map<std::string, std::vector<std::vector<std::string>>>&,
                     const std::unordered_map<std::string, std::string>&>())
       .def("page", [](const Words& words, nb::bytes data, int64_t most_depth, int64_t most_tags,
                       int64_t most_attributes, bool markdown, bool title, bool alts, bool decoded) {
-        return read_page(words, data, {most_depth, most_tags, most_attributes, markdown, title, alts}, decoded);
+        return read_page(words, data, {most_depth, most_tags, most_attributes, markdown, title, alts},
+                         decoded);
       });
 }
