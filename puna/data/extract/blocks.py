@@ -38,11 +38,11 @@ class _Reader:
         self.blocks: list[Block] = []
         self.kind, self.held, self.mark, self.away = "", [""], "", True
         self.lists: list[int] = []  # of each open list: the next number, or -1 where it has bullets
-        self.in_table = False  # of data
+        self.whole = -1  # the code, or the table of data, that we are in
         open_elements: list[int] = []
         for at in main.staying(main.first, main.end):
             while open_elements and nodes[open_elements[-1]].end <= at:
-                self.leave(nodes[open_elements.pop()].tag)
+                self.leave(open_elements.pop())
             node = nodes[at]
             if node.tag:
                 self.enter(at, node.tag)
@@ -50,7 +50,7 @@ class _Reader:
             elif alts or not node.marks & ALT:
                 self.text(node)
         while open_elements:
-            self.leave(nodes[open_elements.pop()].tag)
+            self.leave(open_elements.pop())
         self.close()
 
     def text(self, node: Node) -> None:
@@ -62,37 +62,35 @@ class _Reader:
             self.away = False
 
     def enter(self, at: int, tag: str) -> None:
+        in_table = self.whole >= 0 and self.kind != "pre"
         if tag == "br":
-            self.held.append(" " if self.in_table else "\n")
-        elif self.kind == "pre" or tag not in words.BLOCKS:
+            self.held.append(" " if in_table else "\n")
+        elif tag not in words.BLOCKS or (self.whole >= 0 and not in_table):
             return
-        elif self.in_table:
-            self.enter_in_table(tag)
+        elif in_table and tag == "tr":
+            self.close()
+        elif in_table:
+            self.held.append("\t" if tag in words.CELL else " ")
         else:
             self.close()
             if tag in words.LIST:
                 self.lists.append(1 if tag == "ol" else -1)
             elif tag == "li":
                 self.item()
-            elif tag == "table":
-                self.in_table = self.is_data(at)
+            elif tag == "pre" or (tag == "table" and self.is_data(at)):
+                self.whole = at
             self.kind = tag if tag in words.KINDS or tag == "li" else ""
 
-    def enter_in_table(self, tag: str) -> None:
-        if tag == "tr":
-            self.close()
-        else:
-            self.held.append("\t" if tag in words.CELL else " ")
-
-    def leave(self, tag: str) -> None:
-        if tag not in words.BLOCKS or (self.kind == "pre" and tag != "pre"):
+    def leave(self, at: int) -> None:
+        tag = self.nodes[at].tag
+        if tag not in words.BLOCKS:
             return
-        if self.in_table and tag != "table":
-            self.held.append(" ")
+        if self.whole >= 0 and self.whole != at:
+            if self.kind != "pre":
+                self.held.append(" ")
             return
         self.close()
-        self.kind = ""
-        self.in_table = False
+        self.kind, self.whole = "", -1
         if tag in words.LIST:
             self.lists.pop()
         elif tag == "li":

@@ -7,15 +7,13 @@ of it in one call; the definitions beside this file say the same in Python.
 
 from dataclasses import dataclass
 from functools import cache
+from html.entities import html5
 from typing import Any
 
 from pydantic import Field
 
-from puna.data.extract import words
-from puna.data.extract.blocks import blocks_of, written
+from puna.data.extract import blocks, main, tidy, words
 from puna.data.extract.charset import decode
-from puna.data.extract.main import Main
-from puna.data.extract.tidy import tidy
 from puna.data.extract.tree import build
 from puna.kernels.text import choose
 from puna.settings import Settings
@@ -60,9 +58,21 @@ class Extract(Settings):
 
 @cache
 def _native() -> Any:
-    """The native twin of all this, or None where it is not built."""
-    module, _ = choose()
-    return module.Html(*words.for_native()) if hasattr(module, "Html") else None
+    """The native twin of all this, or None where it is not built; lists and thresholds are ours."""
+    native, _ = choose()
+    if not hasattr(native, "Html"):
+        return None
+    named = {name: value for name, value in vars(words).items() if name.isupper() and name[0] != "_"}
+    ends = {
+        tag: [sorted(tags) for step in steps for tags in step] for tag, steps in named.pop("ENDS").items()
+    }
+    numbers = {
+        name: float(value)
+        for part in (main, blocks, tidy)
+        for name, value in vars(part).items()
+        if isinstance(value, int | float)
+    }
+    return native.Html({name: sorted(listed) for name, listed in named.items()}, ends, numbers, html5)
 
 
 def defined(how: Extract, html: str) -> Page:
@@ -73,6 +83,6 @@ def defined(how: Extract, html: str) -> Page:
     said = {"title": tree.title, "robots": "\n".join(tree.robots), "tdm": tree.tdm}
     if tree.refused:
         return Page(refused=tree.refused, **said)
-    blocks = blocks_of(tree.nodes, Main(tree.nodes, how.title), how.alts)
-    text = written(tidy(blocks), how.markdown)
+    found = main.Main(tree.nodes, how.title)
+    text = blocks.written(tidy.tidy(blocks.blocks_of(tree.nodes, found, how.alts)), how.markdown)
     return Page(text, **said) if text else Page(refused="empty", **said)

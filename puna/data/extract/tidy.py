@@ -11,7 +11,7 @@ from puna.data.extract import words
 from puna.data.extract.blocks import Block
 from puna.kernels.characters import kinds_and_folds
 
-PROSE = 80  # characters; a block as long that ends a sentence ends a list of links to other articles
+LONG = 80  # characters; a block as long that ends a sentence ends a list of links to other articles
 SHORT = 60  # a heading over such a list, a date
 CALL = 120  # a call to do something
 TOP = 6  # blocks among which a date is a date line
@@ -31,7 +31,7 @@ def tidy(blocks: list[Block]) -> list[Block]:
             kept.append(block)
             continue
         size = len(block.text)
-        if size >= PROSE and block.text.endswith(words.SENTENCE_ENDS):
+        if size >= LONG and block.text.endswith(words.SENTENCE_ENDS):
             among_links = False
         line = plain(block.text) if size <= CALL else ""
         if place and size <= SHORT and _others()(line):

@@ -5,8 +5,6 @@ for either end. They were chosen on one half of 181 article pages, and the other
 (bench/extraction.py). Both twins read these lists.
 """
 
-from html.entities import html5
-
 
 def _tags(names: str) -> frozenset[str]:
     return frozenset(names.split())
@@ -146,14 +144,3 @@ KINDS = frozenset(("p", "pre", *HEADINGS))
 CELL = frozenset(("td", "th"))
 LIST = frozenset(("ul", "ol"))
 BLOCKS = BREAKS | KINDS | CELL | LIST | {"li"}
-
-
-def for_native() -> tuple[dict[str, list[str]], dict[str, list[list[str]]], dict[str, str]]:
-    """All lists as the native twin takes them: by name, what start tags end, named characters."""
-    every = {name: value for name, value in globals().items() if name.isupper() and name[0] != "_"}
-    del every["ENDS"]
-    lists = {
-        name: sorted(value) if isinstance(value, frozenset) else list(value) for name, value in every.items()
-    }
-    ends = {tag: [sorted(tags) for step in steps for tags in step] for tag, steps in ENDS.items()}
-    return lists, ends, html5

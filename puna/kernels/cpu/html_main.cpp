@@ -7,10 +7,6 @@ namespace puna::html {
 
 namespace {
 
-constexpr int64_t PROSE = 20, LABEL = 200, SUMMARY = 150;
-constexpr double MOST = 0.5, SOME = 0.3, LISTED = 0.6, BOXED = 0.75, ARTICLE = 0.3, PART = 0.25, ONLY = 0.7,
-                 INNER = 0.4, NEARLY = 0.9, LINKS = 0.3;
-
 // Bytes but for white space.
 int64_t length(std::string_view text) {
   int64_t count = 0;
@@ -36,13 +32,14 @@ class Search {
       return words_.never[node.tag] || (node.tag == words_.h1 && !title);
     });
     measure();
-    drop([&](int32_t at, const Node& node) { return node.marks & HIDDEN && holds_little(at, MOST); });
+    drop([&](int32_t at, const Node& node) { return node.marks & HIDDEN && holds_little(at, words_.MOST); });
     measure();
     drop([&](int32_t at, const Node& node) {
-      return (node.marks & FOREIGN || words_.foreign_tags[node.tag]) && holds_little(at, MOST);
+      return (node.marks & FOREIGN || words_.foreign_tags[node.tag]) && holds_little(at, words_.MOST);
     });
     measure();
-    drop([&](int32_t at, const Node& node) { return node.marks & UNLIKELY && holds_little(at, SOME); });
+    drop(
+        [&](int32_t at, const Node& node) { return node.marks & UNLIKELY && holds_little(at, words_.SOME); });
     measure();
     drop([&](int32_t at, const Node& node) { return is_links(at, node); });
     measure();
@@ -70,7 +67,7 @@ class Search {
       size_[at] = length;
       if (nodes_[at].marks & LINKED) {
         linked_[at] = length;
-      } else if (length >= PROSE) {
+      } else if (length >= words_.PROSE) {
         prose_[at] = length;
       }
     }
@@ -101,8 +98,10 @@ class Search {
   }
 
   bool is_links(int32_t at, const Node& node) const {
-    const double most = words_.link_lists[node.tag] ? LISTED : words_.link_boxes[node.tag] ? BOXED : 1;
-    return static_cast<double>(linked_[at]) > part(size_[at], most) && prose_[at] < LABEL;
+    const double most = words_.link_lists[node.tag]   ? words_.LISTED
+                        : words_.link_boxes[node.tag] ? words_.BOXED
+                                                      : 1;
+    return static_cast<double>(linked_[at]) > part(size_[at], most) && prose_[at] < words_.LABEL;
   }
 
   bool is_article(const Node& node) const { return words_.likely_tags[node.tag] || node.marks & LIKELY; }
@@ -112,20 +111,20 @@ class Search {
     for (int32_t at = count_ - 1; at > 0; at--) {
       const Node& node = nodes_[at];
       if (node.parent < 0 || !node.tag || main.dropped[at]) continue;
-      if (static_cast<double>(prose_[at]) >= part(total_, PART))
+      if (static_cast<double>(prose_[at]) >= part(total_, words_.PART))
         inside[node.parent] += is_article(node) ? prose_[at] : inside[at];
     }
     within_ = total_;
-    double least = part(total_, ARTICLE);
+    double least = part(total_, words_.ARTICLE);
     for (int32_t at = 0; at < main.end; at++) {
       if (main.dropped[at]) {
         at = nodes_[at].end - 1;
         continue;
       }
-      const double only = std::max(least, part(inside[main.first], ONLY));
+      const double only = std::max(least, part(inside[main.first], words_.ONLY));
       if (!is_article(nodes_[at]) || static_cast<double>(prose_[at]) < only) continue;
       main.first = at, main.end = nodes_[at].end, within_ = prose_[at];
-      least = std::max(least, part(within_, INNER));
+      least = std::max(least, part(within_, words_.INNER));
     }
   }
 
@@ -141,10 +140,11 @@ class Search {
         at = node.end - 1;
         continue;
       }
-      if (!words_.containers[node.tag] || static_cast<double>(prose_[at]) < part(within_, NEARLY)) continue;
+      if (!words_.containers[node.tag] || static_cast<double>(prose_[at]) < part(within_, words_.NEARLY))
+        continue;
       if (at == main.first) continue;
       const int64_t own = words_.parts[node.tag] ? prose_[at] : 0;
-      if (node.parent >= 0 && parts[node.parent] - own >= PROSE) return;
+      if (node.parent >= 0 && parts[node.parent] - own >= words_.PROSE) return;
       main.first = at, main.end = node.end;
     }
   }
@@ -152,8 +152,8 @@ class Search {
   void go_back() {
     int32_t at = count_ ? nodes_[main.first].parent + 1 : 0;
     for (; 0 < at && at < main.first; at = nodes_[at].end) {
-      if (main.dropped[at] || prose_[at] < SUMMARY) continue;
-      if (static_cast<double>(linked_[at]) >= part(size_[at], LINKS)) continue;
+      if (main.dropped[at] || prose_[at] < words_.SUMMARY) continue;
+      if (static_cast<double>(linked_[at]) >= part(size_[at], words_.LINKS)) continue;
       main.first = at;
       return;
     }

@@ -10,9 +10,6 @@ namespace puna::html {
 
 namespace {
 
-constexpr int64_t LONGEST_CELL = 300, LONG = 80, SHORT = 60, CALL = 120, FAR = 12;
-constexpr size_t TOP = 6;
-
 bool is_blank(std::string_view text) {
   size_t at = 0;
   while (at < text.size()) {
@@ -31,7 +28,7 @@ class Reader {
       : words_(words), nodes_(nodes), main_(main) {
     std::vector<int32_t> open;
     for (int32_t at = main.first; at < main.end; at++) {
-      while (!open.empty() && nodes[open.back()].end <= at) leave(nodes[open.back()].tag), open.pop_back();
+      while (!open.empty() && nodes[open.back()].end <= at) leave(open.back()), open.pop_back();
       const Node& node = nodes[at];
       if (main.dropped[at]) {
         at = node.end - 1;
@@ -41,7 +38,7 @@ class Reader {
         text(node);
       }
     }
-    for (; !open.empty(); open.pop_back()) leave(nodes[open.back()].tag);
+    for (; !open.empty(); open.pop_back()) leave(open.back());
     close();
   }
 
@@ -51,7 +48,8 @@ class Reader {
   const Main& main_;
   Tag kind_ = TEXT;
   std::string held_, mark_;
-  bool away_ = true, in_table_ = false;
+  bool away_ = true;
+  int32_t whole_ = -1;  // the code, or the table of data, that we are in
   std::vector<int64_t> lists_;
 
   void text(const Node& node) {
@@ -70,31 +68,32 @@ class Reader {
   }
 
   void enter(int32_t at, Tag tag) {
+    const bool in_code = whole_ >= 0 && kind_ == words_.pre, in_table = whole_ >= 0 && !in_code;
     if (tag == words_.br) {
-      held_ += in_table_ ? ' ' : '\n';
-    } else if (kind_ == words_.pre || !words_.any_end[tag]) {
+      held_ += in_table ? ' ' : '\n';
+    } else if (!words_.blocks[tag] || in_code) {
       return;
-    } else if (in_table_) {
+    } else if (in_table) {
       if (tag == words_.tr) return close();
       held_ += words_.cell[tag] ? '\t' : ' ';
     } else {
       close();
       if (words_.list[tag]) lists_.push_back(tag == words_.ol ? 1 : -1);
       if (tag == words_.li) item();
-      if (tag == words_.table_tag) in_table_ = is_data(at);
+      if (tag == words_.pre || (tag == words_.table_tag && is_data(at))) whole_ = at;
       kind_ = words_.kinds[tag] || tag == words_.li ? tag : TEXT;
     }
   }
 
-  void leave(Tag tag) {
-    if (!words_.any_end[tag] || (kind_ == words_.pre && tag != words_.pre)) return;
-    if (in_table_ && tag != words_.table_tag) {
-      held_ += ' ';
+  void leave(int32_t at) {
+    const Tag tag = nodes_[at].tag;
+    if (!words_.blocks[tag]) return;
+    if (whole_ >= 0 && whole_ != at) {
+      if (kind_ != words_.pre) held_ += ' ';
       return;
     }
     close();
-    kind_ = TEXT;
-    in_table_ = false;
+    kind_ = TEXT, whole_ = -1;
     if (words_.list[tag]) lists_.pop_back();
     if (tag == words_.li) mark_.clear();
   }
@@ -110,7 +109,7 @@ class Reader {
     for (int32_t i = at + 1; i < nodes_[at].end; i++) {
       const Tag tag = nodes_[i].tag;
       if (tag == words_.table_tag || tag == words_.pre) return false;
-      if (words_.cell[tag] && main_.size[i] > LONGEST_CELL) return false;
+      if (words_.cell[tag] && main_.size[i] > words_.LONGEST_CELL) return false;
     }
     return true;
   }
@@ -200,11 +199,11 @@ std::string plain(const Words& words, std::string_view text) {
 
 bool is_dated(const Words& words, std::string_view line) {
   const size_t iso = line.find("#-#-#");
-  if (iso != std::string_view::npos && characters(line.substr(0, iso)) <= FAR) return true;
+  if (iso != std::string_view::npos && characters(line.substr(0, iso)) <= words.FAR) return true;
   if (line.find('#') == std::string_view::npos) return false;
   int64_t character = 0;
   bool inside = false;
-  for (size_t at = 0; at < line.size() && character <= FAR; at++) {
+  for (size_t at = 0; at < line.size() && character <= words.FAR; at++) {
     const bool letter = line[at] >= 'a' && line[at] <= 'z';
     if (letter && !inside)
       for (const std::string& month : words.months)
@@ -246,12 +245,12 @@ void tidy(const Words& words, std::vector<Block>& blocks) {
       among_links = false;
     } else {
       const int64_t size = characters(block.text);
-      if (size >= LONG && ends_with(block.text, words.sentence_ends)) among_links = false;
-      const std::string line = size <= CALL ? plain(words, block.text) : "";
-      if (place && size <= SHORT && words.others.match(line)) among_links = true;
+      if (size >= words.LONG && ends_with(block.text, words.sentence_ends)) among_links = false;
+      const std::string line = size <= words.CALL ? plain(words, block.text) : "";
+      if (place && size <= words.SHORT && words.others.match(line)) among_links = true;
       unwanted = among_links || (block.away && block.kind == words.p) ||
-                 (size <= CALL && words.calls.match(line)) ||
-                 (place < TOP && size <= SHORT && is_dated(words, line));
+                 (size <= words.CALL && words.calls.match(line)) ||
+                 (place < words.TOP && size <= words.SHORT && is_dated(words, line));
     }
     if (!unwanted && kept != place) blocks[kept] = std::move(blocks[place]);
     kept += !unwanted;

@@ -107,7 +107,7 @@ Tags Words::tags(const std::vector<std::string>& names) {
 }
 
 Words::Words(const Lists& lists, const std::map<std::string, std::vector<std::vector<std::string>>>& ends_of,
-             const std::unordered_map<std::string, std::string>& characters) {
+             const Numbers& numbers, const std::unordered_map<std::string, std::string>& characters) {
   names_.push_back("");  // of texts
   const std::pair<Tags*, const char*> sets[] = {
       {&void_, "VOID"},
@@ -133,7 +133,7 @@ Words::Words(const Lists& lists, const std::map<std::string, std::vector<std::ve
       {&kinds, "KINDS"},
       {&cell, "CELL"},
       {&list, "LIST"},
-      {&any_end, "BLOCKS"},
+      {&blocks, "BLOCKS"},
   };
   for (const auto& [set, key] : sets) *set = tags(lists.at(key));
   const std::pair<Tag*, const char*> single[] = {
@@ -172,6 +172,19 @@ Words::Words(const Lists& lists, const std::map<std::string, std::vector<std::ve
   looks.add(lists.at("FORMULA"), FORMULA);
   looks.add({" section "}, SECTION);
   looks.finish();
+  const std::pair<double*, const char*> thresholds[] = {
+      {&MOST, "MOST"},       {&SOME, "SOME"},
+      {&LISTED, "LISTED"},   {&BOXED, "BOXED"},
+      {&ARTICLE, "ARTICLE"}, {&PART, "PART"},
+      {&ONLY, "ONLY"},       {&INNER, "INNER"},
+      {&NEARLY, "NEARLY"},   {&LINKS, "LINKS"},
+      {&PROSE, "PROSE"},     {&LABEL, "LABEL"},
+      {&SUMMARY, "SUMMARY"}, {&LONGEST_CELL, "LONGEST_CELL"},
+      {&LONG, "LONG"},       {&SHORT, "SHORT"},
+      {&CALL, "CALL"},       {&FAR, "FAR"},
+      {&TOP, "TOP"},
+  };
+  for (const auto& [number, name] : thresholds) *number = numbers.at(name);
   others.read(lists.at("OTHERS")), calls.read(lists.at("CALLS"));
   tail = lists.at("TAIL"), sentence_ends = lists.at("SENTENCE_ENDS"), months = lists.at("MONTHS");
   reference_names_.reserve(characters.size());

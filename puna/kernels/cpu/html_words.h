@@ -16,6 +16,7 @@ namespace puna::html {
 using Tag = int32_t;
 constexpr Tag TEXT = 0, KNOWN = 256;  // tags that the lists name stand below KNOWN
 using Lists = std::map<std::string, std::vector<std::string>>;
+using Numbers = std::map<std::string, double>;
 
 // A set of tags that the lists name.
 struct Tags {
@@ -66,13 +67,14 @@ class Phrases {
 
 class Words {
  public:
-  // `ends`: for a tag, pairs of lists (closed, scope); `references`: named characters.
+  // `ends`: for a tag, pairs of lists (closed, scope); `numbers`: the thresholds of all rules; `references`:
+  // named characters.
   Words(const Lists& lists, const std::map<std::string, std::vector<std::vector<std::string>>>& ends,
-        const std::unordered_map<std::string, std::string>& references);
+        const Numbers& numbers, const std::unordered_map<std::string, std::string>& references);
 
   Tags void_, raw, of_head, headings, ends_p, special, scope, scope_p, scope_list, scope_table, table, never,
       foreign_tags, likely_tags, containers, parts, link_lists, link_boxes, named, breaks, kinds, cell, list,
-      any_end;
+      blocks;
   Tag a, p, br, hr, li, ol, tr, h1, svg, math, meta, img, head, html_tag, body, option, optgroup, pre, title,
       script, xmp, plaintext, table_tag;
   std::array<std::vector<Ends>, KNOWN> ends;
@@ -82,6 +84,9 @@ class Words {
   std::vector<std::string> tail, sentence_ends, months;
   std::unordered_map<std::string_view, std::string> references;
   size_t longest_reference = 0;
+  // What they mean is said beside their values, in main.py, blocks.py and tidy.py.
+  double MOST, SOME, LISTED, BOXED, ARTICLE, PART, ONLY, INNER, NEARLY, LINKS, PROSE, LABEL, SUMMARY,
+      LONGEST_CELL, LONG, SHORT, CALL, FAR, TOP;
 
   Tag find(std::string_view name) const;  // TEXT where no list has it
   std::string_view name(Tag tag) const { return names_[tag]; }

@@ -115,7 +115,7 @@ NB_MODULE(_native, module) {
   nb::class_<Words>(module, "Html")
       .def(nb::init<const puna::html::Lists&,
                     const std::map<std::string, std::vector<std::vector<std::string>>>&,
-                    const std::unordered_map<std::string, std::string>&>())
+                    const puna::html::Numbers&, const std::unordered_map<std::string, std::string>&>())
       .def("page", [](const Words& words, nb::bytes data, int64_t most_depth, int64_t most_tags,
                       int64_t most_attributes, bool markdown, bool title, bool alts, bool decoded) {
         return read_page(words, data, {most_depth, most_tags, most_attributes, markdown, title, alts},
