@@ -9,12 +9,13 @@ This is the definition; puna/kernels/cpu/html_main.cpp is its twin. Every thresh
 181 article pages; the other half judges (bench/extraction.py).
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 
 from puna.data.extract import words
-from puna.data.extract.tree import ALT, FOREIGN, HIDDEN, LIKELY, LINKED, UNLIKELY, Node
+from puna.data.extract.tree import ALT, EDGE, FOREIGN, HIDDEN, LIKELY, LINKED, UNLIKELY, Node
 
 PROSE = 20  # bytes without white space; a shorter text is a label
+LEAST = 300  # bytes of prose: the end of a page that is kept for it, an element that is entered
 MOST, SOME = 0.5, 0.3  # of a page's prose: what holds more is kept whatever it is called
 LISTED, BOXED = 0.6, 0.75  # of its text in links: a list, a box of links
 LABEL = 200  # bytes of prose that a list of links may have
@@ -23,6 +24,7 @@ PART = 0.25  # of all prose: an element called an article that counts as one of 
 ONLY = 0.7  # of the prose of several such: what is the main one
 INNER = 0.4  # of an article's prose: the least article in it
 NEARLY = 0.9  # of the prose: what holds more is entered
+_NONE: Set[str] = frozenset()
 SUMMARY, LINKS = 150, 0.3  # bytes of prose, and most links, of a summary before the article
 
 
@@ -38,16 +40,10 @@ class Main:
         self.nodes, self.first, self.end = nodes, 0, len(nodes)
         self.dropped = bytearray(len(nodes))
         self.drop(lambda at, node: node.tag in words.NEVER or (node.tag == "h1" and not title))
-        self.measure()
-        self.drop(lambda at, node: bool(node.marks & HIDDEN) and self.holds_little(at, MOST))
-        self.measure()
-        self.drop(
-            lambda at, node: (
-                (bool(node.marks & FOREIGN) or node.tag in words.FOREIGN_TAGS) and self.holds_little(at, MOST)
-            )
-        )
-        self.measure()
-        self.drop(lambda at, node: bool(node.marks & UNLIKELY) and self.holds_little(at, SOME))
+        self.drop_called(HIDDEN, _NONE, MOST)
+        self.drop_called(EDGE, words.EDGE_TAGS, MOST, LEAST)
+        self.drop_called(FOREIGN, words.FOREIGN_TAGS, MOST)
+        self.drop_called(UNLIKELY, _NONE, SOME)
         self.measure()
         self.drop(self.is_links)
         self.measure()
@@ -92,8 +88,16 @@ class Main:
                 self.dropped[at] = 1
             at = nodes[at].end if self.dropped[at] else at + 1
 
-    def holds_little(self, at: int, share: float) -> bool:
-        return self.prose[at] <= share * self.total
+    def drop_called(self, mark: int, tags: Set[str], share: float, least: int = 0) -> None:
+        """Drop what is marked or tagged so, unless it holds more than a share of all prose and the least."""
+        self.measure()
+        most = share * self.total
+
+        def unwanted(at: int, node: Node) -> bool:
+            called = bool(node.marks & mark) or node.tag in tags
+            return called and (self.prose[at] < least or self.prose[at] <= most)
+
+        self.drop(unwanted)
 
     def is_links(self, at: int, node: Node) -> bool:
         """Whether this is a list of links, or a box of them."""
@@ -126,8 +130,6 @@ class Main:
 
     def descend(self) -> None:
         """Go on to the innermost element that holds nearly all prose, unless prose stands beside it."""
-        if not self.within:
-            return
         nodes = self.nodes
         parts = [0] * len(nodes)  # prose of the parts of an article right under an element
         for at, node in enumerate(nodes):
@@ -139,7 +141,8 @@ class Main:
             if self.dropped[at]:
                 at = node.end
                 continue
-            if node.tag in words.CONTAINERS and self.prose[at] >= NEARLY * self.within and at > self.first:
+            nearly = self.prose[at] >= max(LEAST, NEARLY * self.within)
+            if nearly and node.tag in words.CONTAINERS and at > self.first:
                 own = self.prose[at] if node.tag in words.PARTS else 0
                 if node.parent >= 0 and parts[node.parent] - own >= PROSE:
                     return

@@ -38,7 +38,8 @@ def tidy(blocks: list[Block]) -> list[Block]:
             among_links = True
         call = size <= CALL and _calls()(line)
         date = place < TOP and size <= SHORT and _dated(line)
-        if not (among_links or call or date or (block.away and block.kind == "p")):
+        title = block.away and block.kind == "p" and "://" not in block.text  # of another article
+        if not (among_links or call or date or title):
             kept.append(block)
     return kept
 

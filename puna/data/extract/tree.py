@@ -33,8 +33,14 @@ _TEX = re.compile(r"<annotation[^<>]*(?:tex|TeX)[^<>]*>([^<]*)")
 _MARKUP = re.compile("<[^<>]*>")
 
 # Marks of an element: what its attributes say of it. LINKED and HERE are marks of texts in it, too.
-HIDDEN, FOREIGN, UNLIKELY, LIKELY = 1, 2, 4, 8
+HIDDEN, FOREIGN, UNLIKELY, LIKELY, EDGE = 1, 2, 4, 8, 128
 LINKED, HERE, ALT = 16, 32, 64  # of a link; of one within the page; what a picture shows
+_LISTS = (
+    (EDGE, words.EDGE),
+    (FOREIGN, words.FOREIGN),
+    (UNLIKELY, words.UNLIKELY),
+    (LIKELY, words.LIKELY),
+)
 
 
 @dataclass(slots=True)
@@ -350,8 +356,8 @@ def _marks(name: str, attributes: dict[str, str]) -> int:
     looks = [_looks(attributes.get("class", "")), _looks(attributes.get("role", ""))]
     if name in words.NAMED and " section " not in looks[0]:
         looks.append(_looks(attributes.get("id", "")))
-    for mark, listed in ((FOREIGN, words.FOREIGN), (UNLIKELY, words.UNLIKELY), (LIKELY, words.LIKELY)):
+    for mark, listed in _LISTS:
         if any(word in said for word in listed for said in looks):
             marks |= mark
     kept = any(word in looks[0] for word in words.KEPT)
-    return marks & ~(FOREIGN | UNLIKELY) if kept else marks
+    return marks & ~(EDGE | FOREIGN | UNLIKELY) if kept else marks

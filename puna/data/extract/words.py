@@ -64,19 +64,24 @@ ENDS: dict[str, tuple[tuple[frozenset[str], frozenset[str]], ...]] = {
 
 # Places on a page.
 NEVER = _tags("noscript template button select datalist audio video canvas object applet frameset head map")
-FOREIGN_TAGS = _tags("nav footer aside header dialog menu progress meter figcaption fieldset label")
+EDGE_TAGS = frozenset(("nav", "footer"))
+FOREIGN_TAGS = _tags("aside header dialog menu progress meter figcaption fieldset label")
 LIKELY_TAGS = frozenset(("article", "main"))
 CONTAINERS = _tags("body div section article main td center form")  # may hold just the article
 PARTS = _tags("p pre dl section table blockquote")  # of an article, where prose stands in them
 LINK_LISTS = _tags("ul ol dl table")
-LINK_BOXES = frozenset(("div", "section"))
+LINK_BOXES = frozenset(("div",))
 NAMED = _tags("div ul ol table form aside p")  # an id of others names what a part is about
 
 
+EDGE = (
+    "footer",
+    "contentinfo",
+)  # what ends a page; all there is to read where a page holds nothing but links
 FOREIGN = _listed(  # what is no article
-    """footer comment disqus _respond_ sidebar _side_bar related recommend popular trending outbrain
+    """comment disqus _respond_ sidebar _side_bar related recommend popular trending outbrain
     taboola navigation navbar _nav_ breadcrumb menu_ newsletter cookie consent most_read more_stor
-    read_more contentinfo complementary pagination _pager katex_html mathjax headerlink caption gallery"""
+    read_more complementary pagination _pager katex_html mathjax headerlink caption gallery"""
 )
 UNLIKELY = _listed(  # what may be one at times
     """subscribe_ subscription popup byline _credit banner _share_ _sharing _social _ad_ _ads_ advert

@@ -10,7 +10,16 @@
 
 namespace puna::html {
 
-enum Mark : uint8_t { HIDDEN = 1, FOREIGN = 2, UNLIKELY = 4, LIKELY = 8, LINKED = 16, HERE = 32, ALT = 64 };
+enum Mark : uint8_t {
+  HIDDEN = 1,
+  FOREIGN = 2,
+  UNLIKELY = 4,
+  LIKELY = 8,
+  LINKED = 16,
+  HERE = 32,
+  ALT = 64,
+  EDGE = 128
+};
 
 struct Node {
   Tag tag;  // TEXT: a text

@@ -31,15 +31,11 @@ class Search {
     drop([&](int32_t, const Node& node) {
       return words_.never[node.tag] || (node.tag == words_.h1 && !title);
     });
-    measure();
-    drop([&](int32_t at, const Node& node) { return node.marks & HIDDEN && holds_little(at, words_.MOST); });
-    measure();
-    drop([&](int32_t at, const Node& node) {
-      return (node.marks & FOREIGN || words_.foreign_tags[node.tag]) && holds_little(at, words_.MOST);
-    });
-    measure();
-    drop(
-        [&](int32_t at, const Node& node) { return node.marks & UNLIKELY && holds_little(at, words_.SOME); });
+    const Tags none;
+    drop_called(HIDDEN, none, words.MOST, 0);
+    drop_called(EDGE, words.edge_tags, words.MOST, words.LEAST);
+    drop_called(FOREIGN, words.foreign_tags, words.MOST, 0);
+    drop_called(UNLIKELY, none, words.SOME, 0);
     measure();
     drop([&](int32_t at, const Node& node) { return is_links(at, node); });
     measure();
@@ -93,8 +89,13 @@ class Search {
 
   static double part(int64_t of, double share) { return share * static_cast<double>(of); }
 
-  bool holds_little(int32_t at, double share) const {
-    return static_cast<double>(prose_[at]) <= part(total_, share);
+  void drop_called(uint8_t mark, const Tags& tags, double share, double least) {
+    measure();
+    const double most = part(total_, share);
+    drop([&](int32_t at, const Node& node) {
+      const auto prose = static_cast<double>(prose_[at]);
+      return (node.marks & mark || tags[node.tag]) && (prose < least || prose <= most);
+    });
   }
 
   bool is_links(int32_t at, const Node& node) const {
@@ -129,19 +130,18 @@ class Search {
   }
 
   void descend() {
-    if (!within_) return;
     std::vector<int64_t> parts(count_);
     for (int32_t at = 0; at < count_; at++)
       if (nodes_[at].parent >= 0 && words_.parts[nodes_[at].tag] && !main.dropped[at])
         parts[nodes_[at].parent] += prose_[at];
+    const double nearly = std::max(words_.LEAST, part(within_, words_.NEARLY));
     for (int32_t at = main.first; at < main.end; at++) {
       const Node& node = nodes_[at];
       if (main.dropped[at]) {
         at = node.end - 1;
         continue;
       }
-      if (!words_.containers[node.tag] || static_cast<double>(prose_[at]) < part(within_, words_.NEARLY))
-        continue;
+      if (!words_.containers[node.tag] || static_cast<double>(prose_[at]) < nearly) continue;
       if (at == main.first) continue;
       const int64_t own = words_.parts[node.tag] ? prose_[at] : 0;
       if (node.parent >= 0 && parts[node.parent] - own >= words_.PROSE) return;

@@ -248,7 +248,8 @@ void tidy(const Words& words, std::vector<Block>& blocks) {
       if (size >= words.LONG && ends_with(block.text, words.sentence_ends)) among_links = false;
       const std::string line = size <= words.CALL ? plain(words, block.text) : "";
       if (place && size <= words.SHORT && words.others.match(line)) among_links = true;
-      unwanted = among_links || (block.away && block.kind == words.p) ||
+      unwanted = among_links ||
+                 (block.away && block.kind == words.p && block.text.find("://") == std::string::npos) ||
                  (size <= words.CALL && words.calls.match(line)) ||
                  (place < words.TOP && size <= words.SHORT && is_dated(words, line));
     }

@@ -292,8 +292,8 @@ class Builder {
     uint8_t looks = of_class | words_.looks.marks(attributes[ROLE]);
     if (attributes.has(ID) && words_.named[tag] && !(of_class & Words::SECTION))
       looks |= words_.looks.marks(attributes[ID]);
-    if (of_class & Words::KEPT) looks &= ~(FOREIGN | UNLIKELY);
-    return marks | (looks & (FOREIGN | UNLIKELY | LIKELY));
+    if (of_class & Words::KEPT) looks &= ~(EDGE | FOREIGN | UNLIKELY);
+    return marks | (looks & (EDGE | FOREIGN | UNLIKELY | LIKELY));
   }
 
   void push(Tag tag, uint8_t marks) {

@@ -122,6 +122,7 @@ Words::Words(const Lists& lists, const std::map<std::string, std::vector<std::ve
       {&scope_table, "SCOPE_TABLE"},
       {&table, "TABLE"},
       {&never, "NEVER"},
+      {&edge_tags, "EDGE_TAGS"},
       {&foreign_tags, "FOREIGN_TAGS"},
       {&likely_tags, "LIKELY_TAGS"},
       {&containers, "CONTAINERS"},
@@ -165,6 +166,7 @@ Words::Words(const Lists& lists, const std::map<std::string, std::vector<std::ve
   for (const auto& [name, steps] : ends_of)
     for (size_t i = 0; i + 1 < steps.size(); i += 2)
       ends[intern(name)].push_back({tags(steps[i]), tags(steps[i + 1])});
+  looks.add(lists.at("EDGE"), EDGE);
   looks.add(lists.at("FOREIGN"), html::FOREIGN);
   looks.add(lists.at("UNLIKELY"), UNLIKELY);
   looks.add(lists.at("LIKELY"), LIKELY);
@@ -173,16 +175,13 @@ Words::Words(const Lists& lists, const std::map<std::string, std::vector<std::ve
   looks.add({" section "}, SECTION);
   looks.finish();
   const std::pair<double*, const char*> thresholds[] = {
-      {&MOST, "MOST"},       {&SOME, "SOME"},
-      {&LISTED, "LISTED"},   {&BOXED, "BOXED"},
-      {&ARTICLE, "ARTICLE"}, {&PART, "PART"},
-      {&ONLY, "ONLY"},       {&INNER, "INNER"},
-      {&NEARLY, "NEARLY"},   {&LINKS, "LINKS"},
-      {&PROSE, "PROSE"},     {&LABEL, "LABEL"},
-      {&SUMMARY, "SUMMARY"}, {&LONGEST_CELL, "LONGEST_CELL"},
-      {&LONG, "LONG"},       {&SHORT, "SHORT"},
-      {&CALL, "CALL"},       {&FAR, "FAR"},
-      {&TOP, "TOP"},
+      {&LEAST, "LEAST"},   {&MOST, "MOST"},       {&SOME, "SOME"},
+      {&LISTED, "LISTED"}, {&BOXED, "BOXED"},     {&ARTICLE, "ARTICLE"},
+      {&PART, "PART"},     {&ONLY, "ONLY"},       {&INNER, "INNER"},
+      {&NEARLY, "NEARLY"}, {&LINKS, "LINKS"},     {&PROSE, "PROSE"},
+      {&LABEL, "LABEL"},   {&SUMMARY, "SUMMARY"}, {&LONGEST_CELL, "LONGEST_CELL"},
+      {&LONG, "LONG"},     {&SHORT, "SHORT"},     {&CALL, "CALL"},
+      {&FAR, "FAR"},       {&TOP, "TOP"},
   };
   for (const auto& [number, name] : thresholds) *number = numbers.at(name);
   others.read(lists.at("OTHERS")), calls.read(lists.at("CALLS"));

@@ -73,8 +73,8 @@ class Words {
         const Numbers& numbers, const std::unordered_map<std::string, std::string>& references);
 
   Tags void_, raw, of_head, headings, ends_p, special, scope, scope_p, scope_list, scope_table, table, never,
-      foreign_tags, likely_tags, containers, parts, link_lists, link_boxes, named, breaks, kinds, cell, list,
-      blocks;
+      edge_tags, foreign_tags, likely_tags, containers, parts, link_lists, link_boxes, named, breaks, kinds,
+      cell, list, blocks;
   Tag a, p, br, hr, li, ol, tr, h1, svg, math, meta, img, head, html_tag, body, option, optgroup, pre, title,
       script, xmp, plaintext, table_tag;
   std::array<std::vector<Ends>, KNOWN> ends;
@@ -85,7 +85,7 @@ class Words {
   std::unordered_map<std::string_view, std::string> references;
   size_t longest_reference = 0;
   // What they mean is said beside their values, in main.py, blocks.py and tidy.py.
-  double MOST, SOME, LISTED, BOXED, ARTICLE, PART, ONLY, INNER, NEARLY, LINKS, PROSE, LABEL, SUMMARY,
+  double LEAST, MOST, SOME, LISTED, BOXED, ARTICLE, PART, ONLY, INNER, NEARLY, LINKS, PROSE, LABEL, SUMMARY,
       LONGEST_CELL, LONG, SHORT, CALL, FAR, TOP;
 
   Tag find(std::string_view name) const;  // TEXT where no list has it
