@@ -44,8 +44,8 @@ class Main:
         self.drop_called(EDGE, words.EDGE_TAGS, MOST, LEAST)
         self.drop_called(FOREIGN, words.FOREIGN_TAGS, MOST)
         self.drop_called(UNLIKELY, _NONE, SOME)
-        self.measure()
-        self.drop(self.is_links)
+        self.drop_links(words.LINK_LISTS, LISTED)
+        self.drop_links(words.LINK_BOXES, BOXED)
         self.measure()
         self.enter_article()
         self.descend()
@@ -99,10 +99,14 @@ class Main:
 
         self.drop(unwanted)
 
-    def is_links(self, at: int, node: Node) -> bool:
-        """Whether this is a list of links, or a box of them."""
-        most = LISTED if node.tag in words.LINK_LISTS else BOXED if node.tag in words.LINK_BOXES else 1
-        return self.linked[at] > most * self.size[at] and self.prose[at] < LABEL
+    def drop_links(self, tags: Set[str], share: float) -> None:
+        """Drop elements whose text is links but for a rest."""
+        self.measure()
+
+        def unwanted(at: int, node: Node) -> bool:
+            return node.tag in tags and self.linked[at] > share * self.size[at] and self.prose[at] < LABEL
+
+        self.drop(unwanted)
 
     def is_article(self, node: Node) -> bool:
         return node.tag in words.LIKELY_TAGS or bool(node.marks & LIKELY)

@@ -36,8 +36,8 @@ class Search {
     drop_called(EDGE, words.edge_tags, words.MOST, words.LEAST);
     drop_called(FOREIGN, words.foreign_tags, words.MOST, 0);
     drop_called(UNLIKELY, none, words.SOME, 0);
-    measure();
-    drop([&](int32_t at, const Node& node) { return is_links(at, node); });
+    drop_links(words.link_lists, words.LISTED);
+    drop_links(words.link_boxes, words.BOXED);
     measure();
     enter_article();
     descend();
@@ -98,11 +98,12 @@ class Search {
     });
   }
 
-  bool is_links(int32_t at, const Node& node) const {
-    const double most = words_.link_lists[node.tag]   ? words_.LISTED
-                        : words_.link_boxes[node.tag] ? words_.BOXED
-                                                      : 1;
-    return static_cast<double>(linked_[at]) > part(size_[at], most) && prose_[at] < words_.LABEL;
+  void drop_links(const Tags& tags, double share) {
+    measure();
+    drop([&](int32_t at, const Node& node) {
+      return tags[node.tag] && static_cast<double>(linked_[at]) > part(size_[at], share) &&
+             prose_[at] < words_.LABEL;
+    });
   }
 
   bool is_article(const Node& node) const { return words_.likely_tags[node.tag] || node.marks & LIKELY; }
