@@ -118,6 +118,7 @@ def test_what_a_page_says_of_robots_and_of_mining_comes_with_it():
         ("<textarea><p>no</textarea><select><option>no<option>no</select><p>yes", "yes"),
         ("<p hidden>no</p><p style='color:red; Display : none'>no</p><p>yes", "yes"),
         ("<svg><title>no</title><text>no</text></svg><math><mi>x</mi></math>", "x"),
+        ("<p>a\0b &#0;</p>", "ab \ufffd"),
         ("<P CLASS=A>upper</P><XMP><p> &lt;</XMP>", "upper\n\n<p> &lt;"),
     ],
 )

@@ -24,8 +24,8 @@ PART = 0.25  # of all prose: an element called an article that counts as one of 
 ONLY = 0.7  # of the prose of several such: what is the main one
 INNER = 0.4  # of an article's prose: the least article in it
 NEARLY = 0.9  # of the prose: what holds more is entered
-_NONE: Set[str] = frozenset()
 SUMMARY, LINKS = 150, 0.3  # bytes of prose, and most links, of a summary before the article
+_NONE: Set[str] = frozenset()
 
 
 def length(text: str) -> int:

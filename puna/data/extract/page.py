@@ -25,7 +25,7 @@ class Page:
 
     text: str = ""
     title: str = ""
-    robots: str = ""  # what tags <meta name="robots"> say, one a line; there for refused pages, too
+    robots: str = ""  # what tags <meta name="robots"> say, one a line; those of refused pages, too
     tdm: str = ""  # what a tag <meta name="tdm-reservation"> says
     refused: str = ""  # "too_long", "too_many_tags", "too_many_attributes", "too_deep", "empty"
 
@@ -46,13 +46,14 @@ class Extract(Settings):
         if len(data) > self.most_bytes:
             return Page(refused="too_long")
         native = _native()
-        if native is None:
-            return defined(self, decode(data, charset))
         limits = self.most_depth, self.most_tags, self.most_attributes
         how = self.markdown, self.title, self.alts
-        found = native.page(data, *limits, *how, False)
+        found = native.page(data, *limits, *how, False) if native else None
         if found is None:
-            found = native.page(decode(data, charset).encode("utf-8", "replace"), *limits, *how, True)
+            html = decode(data, charset).replace("\0", "")
+            if native is None:
+                return defined(self, html)
+            found = native.page(html.encode("utf-8", "replace"), *limits, *how, True)
         return Page(*found)
 
 

@@ -68,7 +68,8 @@ std::string write_blocks(const Words& words, const std::vector<Block>& blocks, b
 
 Page read_page(const Words& words, std::string_view html, const Settings& settings);
 
-// Whether bytes are UTF-8 that needs nothing said of it: valid, without a mark, no escapes in plain ASCII.
+// Whether bytes are UTF-8 that needs nothing said of it: valid, without a mark or a NUL, no escapes in plain
+// ASCII.
 bool is_plain_utf8(std::string_view bytes);
 
 inline bool is_space(char c) { return c == ' ' || c == '\n' || c == '\t' || c == '\r' || c == '\f'; }

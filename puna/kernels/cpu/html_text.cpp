@@ -298,6 +298,7 @@ Page read_page(const Words& words, std::string_view html, const Settings& settin
 bool is_plain_utf8(std::string_view bytes) {
   for (const char* mark : {"\xEF\xBB\xBF", "\xFF\xFE", "\xFE\xFF"})
     if (bytes.substr(0, std::string_view(mark).size()) == mark) return false;
+  if (bytes.find('\0') != std::string_view::npos) return false;
   const auto* at = reinterpret_cast<const uint8_t*>(bytes.data());
   const auto* end = at + bytes.size();
   bool ascii = true;
