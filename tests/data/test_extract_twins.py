@@ -2,6 +2,8 @@
 
 import gzip
 import random
+import subprocess
+import sys
 from html.entities import html5
 from pathlib import Path
 
@@ -152,3 +154,13 @@ def test_every_named_character_and_number_means_the_same():
     page = f"<p>{PROSE}{names}{numbers}".encode()
     hold(page, PLAIN)
     assert unescape("&lt;&notit;&#60;&#x3C;&#128;&nosuch;") == "<¬it;<<€&nosuch;"
+
+
+def test_without_a_compiler_pages_come_out_the_same():
+    page = f"<title>T</title><p>{PROSE * 5}<ul><li>one<li><a href=x>two</a> and more</ul><pre>x</pre>"
+    code = (
+        "import sys; sys.modules['puna.kernels._native'] = None\n"
+        "from puna.data.extract.page import Extract; print(Extract().page(sys.argv[1].encode()))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, page], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == repr(PLAIN.page(page.encode()))

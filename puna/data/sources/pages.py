@@ -22,6 +22,7 @@ ENDINGS = (".html", ".htm", ".xhtml")
 class Pages(Reading):
     """HTML files in folders (each folder below them is a piece) and zips."""
 
+    version: ClassVar[int] = 2  # extraction by our own rules
     extract: Extract = Extract()
 
     def inputs(self) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, ClassVar
 
 from fastwarc.warc import ArchiveIterator, WarcRecord, WarcRecordType
 
@@ -29,6 +29,7 @@ DAMAGES = 10_000  # places in one file after which it is given up
 class Warc(Reading):
     """Pages of HTML among the responses in WARC files (.warc, .warc.gz, .warc.zst)."""
 
+    version: ClassVar[int] = 2  # extraction by our own rules
     extract: Extract = Extract()
     statuses: tuple[int, ...] = (200,)  # of HTTP; records with another are skipped
 
