@@ -15,7 +15,7 @@ from puna.data.extract import words
 from puna.data.extract.tree import ALT, EDGE, FOREIGN, HIDDEN, LIKELY, LINKED, UNLIKELY, Node
 
 PROSE = 20  # bytes without white space; a shorter text is a label
-LEAST = 300  # bytes of prose: the end of a page that is kept for it, an element that is entered
+LEAST = 300  # bytes of prose: less never keeps the end of a page, and is never entered for itself
 MOST, SOME = 0.5, 0.3  # of a page's prose: what holds more is kept whatever it is called
 LISTED, BOXED = 0.6, 0.75  # of its text in links: a list, a box of links
 LABEL = 200  # bytes of prose that a list of links may have

@@ -73,11 +73,7 @@ LINK_LISTS = _tags("ul ol dl table")
 LINK_BOXES = frozenset(("div",))
 NAMED = _tags("div ul ol table form aside p")  # an id of others names what a part is about
 
-
-EDGE = (
-    "footer",
-    "contentinfo",
-)  # what ends a page; all there is to read where a page holds nothing but links
+EDGE = _listed("footer contentinfo")  # the end of a page: all its prose, where a page is a list of links
 FOREIGN = _listed(  # what is no article
     """comment disqus _respond_ sidebar _side_bar related recommend popular trending outbrain
     taboola navigation navbar _nav_ breadcrumb menu_ newsletter cookie consent most_read more_stor
@@ -95,7 +91,6 @@ LIKELY = _listed(
 )
 KEPT = _listed("tweet elementor_widget")  # stand in articles, whatever else their class says
 FORMULA = _listed("_tex _latex _math")  # how the class of a picture of a formula begins
-
 
 # Lines: lower case, "#" for a run of digits, without marks at the end; "*" is anything, at either end.
 OTHERS = _phrases(
@@ -140,7 +135,7 @@ TAIL = " :.…!»>*-"
 SENTENCE_ENDS = (*'.!?…。！？:;,"”’', "'")
 
 # Blocks.
-BREAKS = _tags(
+_BREAKS = _tags(
     """address article aside blockquote body caption center dd details dialog dir div dl dt fieldset
     figcaption figure footer form frameset header hgroup hr html label legend main menu nav optgroup
     option section summary table tbody tfoot thead tr"""
@@ -148,4 +143,4 @@ BREAKS = _tags(
 KINDS = frozenset(("p", "pre", *HEADINGS))
 CELL = frozenset(("td", "th"))
 LIST = frozenset(("ul", "ol"))
-BLOCKS = BREAKS | KINDS | CELL | LIST | {"li"}
+BLOCKS = _BREAKS | KINDS | CELL | LIST | {"li"}

@@ -130,7 +130,6 @@ Words::Words(const Lists& lists, const std::map<std::string, std::vector<std::ve
       {&link_lists, "LINK_LISTS"},
       {&link_boxes, "LINK_BOXES"},
       {&named, "NAMED"},
-      {&breaks, "BREAKS"},
       {&kinds, "KINDS"},
       {&cell, "CELL"},
       {&list, "LIST"},

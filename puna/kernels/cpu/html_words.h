@@ -73,8 +73,8 @@ class Words {
         const Numbers& numbers, const std::unordered_map<std::string, std::string>& references);
 
   Tags void_, raw, of_head, headings, ends_p, special, scope, scope_p, scope_list, scope_table, table, never,
-      edge_tags, foreign_tags, likely_tags, containers, parts, link_lists, link_boxes, named, breaks, kinds,
-      cell, list, blocks;
+      edge_tags, foreign_tags, likely_tags, containers, parts, link_lists, link_boxes, named, kinds, cell,
+      list, blocks;
   Tag a, p, br, hr, li, ol, tr, h1, svg, math, meta, img, head, html_tag, body, option, optgroup, pre, title,
       script, xmp, plaintext, table_tag;
   std::array<std::vector<Ends>, KNOWN> ends;
