@@ -88,7 +88,7 @@ def test_benchmarks_are_told_one_by_one_and_written_for_the_stages(tmp_path):
     )
     puna("run", "web.toml", "--out", "run", "--runner", "inline", home=tmp_path)
     report = json.loads(puna("report", "run", "--json", home=tmp_path))
-    assert report["drops"] == {"decontaminate.gsm8k": 1}
+    assert {row["reason"]: row["documents"] for row in report["reasons"]} == {"decontaminate.gsm8k": 1}
     assert "known by name are" in puna("benchmarks", "run", "--out", "d.runs", home=tmp_path, code=2)
 
 

@@ -73,7 +73,9 @@ def test_a_run_drops_who_wants_out_beside_sources_that_say_nothing(tmp_path):
     puna("run", "recipe.toml", "--out", "run", "--runner", "inline", cwd=tmp_path)
     report = json.loads(puna("report", "run", "--json", cwd=tmp_path))
     wanted = [f"optout.{reason}" for _, _, _, reason in SAID.values() if reason]
-    assert report["drops"] == {reason: wanted.count(reason) for reason in wanted}
+    assert {row["reason"]: row["documents"] for row in report["reasons"]} == {
+        reason: wanted.count(reason) for reason in wanted
+    }
     for name, (*_, reason) in SAID.items():
         url = f"http://x.org/{name.replace(' ', '-')}"
         (answer,) = map(json.loads, puna("explain", "run", url, "--json", cwd=tmp_path).splitlines())

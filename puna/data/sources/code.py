@@ -84,7 +84,9 @@ class Code(Reading):
 
 def _licence_above(folder: Place, root: Place) -> str:
     """The licence that the nearest folder with a word on it says, here or above, up to the root."""
-    while not (said := _licence_in(folder, root)) and folder != root and folder.is_relative_to(root):  # type: ignore[arg-type]
+    while not (said := _licence_in(folder, root)) and folder != root:
+        if not folder.is_relative_to(root):  # type: ignore[arg-type]
+            break
         folder = folder.parent
     return said or UNKNOWN
 

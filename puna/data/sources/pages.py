@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import PurePosixPath
+from typing import ClassVar
 
 from puna.data.document import make_id
 from puna.data.extract.page import Extract
@@ -25,6 +26,7 @@ ENDINGS = (".html", ".htm", ".xhtml")
 class Pages(Reading):
     """HTML files in folders (each folder below them is a piece) and zips."""
 
+    version: ClassVar[int] = 2  # extraction by our own rules
     extract: Extract = Extract()
 
     def inputs(self) -> tuple[str, ...]:

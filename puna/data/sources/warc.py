@@ -8,7 +8,7 @@ goes on where the next one begins.
 import re
 from collections import Counter
 from collections.abc import Iterator
-from typing import BinaryIO
+from typing import BinaryIO, ClassVar
 
 from fastwarc.warc import ArchiveIterator, WarcRecord, WarcRecordType
 
@@ -31,6 +31,7 @@ DAMAGES = 10_000  # places in one file after which it is given up
 class Warc(Reading):
     """Pages of HTML among the responses in WARC files (.warc, .warc.gz, .warc.zst)."""
 
+    version: ClassVar[int] = 2  # extraction by our own rules
     extract: Extract = Extract()
     statuses: tuple[int, ...] = (200,)  # of HTTP; records with another are skipped
 

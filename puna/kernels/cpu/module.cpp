@@ -1,9 +1,12 @@
 // puna.kernels._native: the kernels as Python functions over NumPy arrays; none holds the GIL while it works.
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
+#include <nanobind/stl/map.h>
 #include <nanobind/stl/string.h>
+#include <nanobind/stl/unordered_map.h>
 #include <nanobind/stl/vector.h>
 
+#include "html.h"
 #include "text.h"
 #include "words.h"
 
@@ -87,10 +90,25 @@ void words(nb::module_& module) {
   });
 }
 
+// (text, title, robots, tdm, refused) of a page, or None where its bytes are not plain UTF-8; `decoded` says
+// that they are.
+nb::object read_page(const puna::html::Words& words, const nb::bytes& data,
+                     const puna::html::Settings& settings, bool decoded) {
+  const std::string_view html(data.c_str(), data.size());
+  puna::html::Page page;
+  const bool read = without_gil([&] {
+    if (!decoded && !puna::html::is_plain_utf8(html)) return false;
+    page = puna::html::read_page(words, html, settings);
+    return true;
+  });
+  if (!read) return nb::none();
+  return nb::make_tuple(page.text, page.title, page.robots, page.tdm, page.refused);
+}
+
 }  // namespace
 
 NB_MODULE(_native, module) {
-  module.attr("REVISION") = 2;
+  module.attr("REVISION") = 3;
   words(module);
   module.def("line_hashes", [](In<uint8_t> data, In<int64_t> offsets) {
     auto found = without_gil([&] { return puna::line_hashes(column(data, offsets)); });
@@ -135,4 +153,14 @@ NB_MODULE(_native, module) {
       nb::arg("data"), nb::arg("offsets"), nb::arg("multiply"), nb::arg("add"), nb::arg("n"),
       nb::arg("fewest"), nb::arg("instructions") = "");
   module.def("instruction_sets", &puna::instruction_sets);
+  using puna::html::Words;
+  nb::class_<Words>(module, "Html")
+      .def(nb::init<const puna::html::Lists&,
+                    const std::map<std::string, std::vector<std::vector<std::string>>>&,
+                    const puna::html::Numbers&, const std::unordered_map<std::string, std::string>&>())
+      .def("page", [](const Words& words, nb::bytes data, int64_t most_depth, int64_t most_tags,
+                      int64_t most_attributes, bool markdown, bool title, bool alts, bool decoded) {
+        return read_page(words, data, {most_depth, most_tags, most_attributes, markdown, title, alts},
+                         decoded);
+      });
 }

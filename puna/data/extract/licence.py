@@ -1,4 +1,4 @@
-"""What a page says about its own use: robots and data mining in its head, a licence by a link.
+"""What a page says about its licence: by a link.
 
 A page is under what a link with rel="license" names; without one, under the Creative Commons licence that it
 links to, if it is only one. What it costs is bounded, whatever the page holds.
@@ -7,34 +7,30 @@ links to, if it is only one. What it costs is bounded, whatever the page holds.
 import html as entities
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 
-HEAD = 1 << 16  # characters, in which meta tags stand
 LINKS = 100  # looked at
 TAG = 2000  # characters of one
-_META = re.compile(r"<meta\b([^<>]*)>", re.IGNORECASE)
 _VALUES = re.compile(
     r"\b(name|content|href|rel)\s*=\s*(?:\"([^\"]*)\"|'([^']*)'|([^\s\"'>]+))", re.IGNORECASE
 )
+_UNSEEN = (("<!--", "-->"), ("<script", "</script"), ("<style", "</style"))
 
 
-@dataclass(frozen=True)
-class Said:
-    """Empty where the page says nothing."""
-
-    robots: str = ""  # contents of <meta name="robots">, one a line
-    tdm: str = ""  # content of <meta name="tdm-reservation">
-    licence: str = ""  # address of the licence
+def licence_of(page: bytes) -> str:
+    """The address of the licence that a page names; "" if none. Scripts and comments say nothing."""
+    html = page.decode("latin-1")  # addresses are ASCII, and nothing else is looked at
+    found = _licence(html)
+    return _licence(_seen(html)) if found else ""
 
 
-def said(html: str) -> Said:
-    """What a page says whose scripts and comments are gone."""
-    end = html.find("</head", 0, HEAD)
-    found = [_values(tag) for tag in _META.findall(html[: HEAD if end < 0 else end])]
-    named = [(values.get("name", "").lower(), values.get("content", "")) for values in found]
-    robots = "\n".join(content for name, content in named if name == "robots")
-    tdm = next((content for name, content in named if name == "tdm-reservation"), "")
-    return Said(robots, tdm, _licence(html))
+def _seen(html: str) -> str:
+    for begin, end in _UNSEEN:
+        parts, at = [], 0
+        while (start := html.find(begin, at)) >= 0 and (stop := html.find(end, start)) >= 0:
+            parts.append(html[at:start])
+            at = stop + len(end)
+        html = "".join([*parts, html[at:]])
+    return html
 
 
 def _licence(html: str) -> str:
