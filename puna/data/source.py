@@ -66,4 +66,13 @@ def piece_files(piece: str) -> list[fs.FileInfo]:
         info = system.get_file_info(path)
         folder = info.type == fs.FileType.Directory
         found = system.get_file_info(fs.FileSelector(path)) if folder else [info]
-    return sorted((one for one in found if one.type == fs.FileType.File), key=lambda one: one.base_name)
+    files = [one for one in found if one.type == fs.FileType.File and _is_named(one)]
+    return sorted(files, key=lambda one: one.base_name)
+
+
+def _is_named(info: fs.FileInfo) -> bool:
+    """Whether its name is UTF-8; no source reads what has another."""
+    try:
+        return bool(info.base_name)
+    except UnicodeDecodeError:
+        return False

@@ -7,8 +7,8 @@ lines about copyright: who holds it is not what a text says.
 """
 
 import re
-from dataclasses import dataclass
-from functools import lru_cache
+from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -16,9 +16,11 @@ from pydantic import Field
 
 from puna.data.dedup.order import mix
 from puna.data.document import text_buffers
-from puna.kernels.words import words
+from puna.kernels.alike import sets, shared
+from puna.kernels.words import lookup, runs, words
 from puna.settings import Settings
 
+_TOGETHER = 64  # pairs whose words are held at a time
 _HOLDER = re.compile(rb"copyright|\xc2\xa9|\(c\) ?[12]\d{3}", re.I)
 _LINE = 200  # bytes; a longer line is not about copyright alone
 _JOINS = np.isin(np.arange(256), list(b"._:"))  # what stands between the parts of one name
@@ -36,39 +38,43 @@ class Subject(Settings):
     passage: int = Field(6, ge=0)  # runs of three words side by side, all its own: four new words together
 
 
-@dataclass(frozen=True)
-class _Said:
-    """What a text says: hashes of its words and of its names, and which of them speak of its subject."""
+class _Said(NamedTuple):
+    """What texts say: hashes of words and of names, row after row; row i has first[i] to first[i + 1]."""
 
     words: np.ndarray
+    first: np.ndarray
     telling: np.ndarray  # bool for each word: does it tell of the subject?
     amounts: np.ndarray  # bool for each word: a number with its unit, as in 780MB
     names: np.ndarray  # words joined by dots, colons or underscores are one name
+    first_name: np.ndarray
     naming: np.ndarray  # bool for each name
 
-    @classmethod
-    def by(cls, texts: pa.Table, row: int) -> "_Said":
-        data, offsets = text_buffers(texts.slice(row, 1))
-        data = data[offsets[0] : offsets[1]]
-        found = words(data, np.array([0, len(data)]))
-        free = ~_held(data, found.starts)
-        numbers = np.append(0, np.cumsum(_DIGIT[data]))
-        digits = numbers[found.ends] - numbers[found.starts]
-        letters = found.ends - found.starts - digits  # bytes
-        first = np.flatnonzero(~_joined(data, found.starts, found.ends))
-        part = np.arange(len(found.hashes)) - np.repeat(first, np.diff(np.append(first, len(found.hashes))))
-        parts = mix(found.hashes + part.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15))
-        names, digits_each, letters_each = (_sums(each, first) for each in (parts, digits, letters))
-        last = np.append(first[1:], len(found.hashes)) - 1 if len(first) else first
-        names = mix(names ^ _tails(data, found.ends[last]))
-        telling = free & _is_word(letters, digits)
-        amounts = free & _amount(data, found.starts, digits, letters)
-        return cls(found.hashes, telling, amounts, names, free[first] & _is_word(letters_each, digits_each))
 
-
-def _runs(words: np.ndarray) -> np.ndarray:
-    """The hash of each three words side by side."""
-    return mix(mix(mix(words[:-2]) + words[1:-1]) + words[2:])
+def _said(texts: pa.Table) -> _Said:
+    data, offsets = text_buffers(texts)
+    data, offsets = data[offsets[0] : offsets[-1]], offsets - offsets[0]
+    found = words(data, offsets)
+    free = ~_held(data, offsets, found.starts)
+    numbers = np.append(0, np.cumsum(_DIGIT[data]))
+    digits = numbers[found.ends] - numbers[found.starts]
+    letters = found.ends - found.starts - digits  # bytes
+    joined = _joined(data, found.starts, found.ends)
+    joined[found.first[:-1][np.diff(found.first) > 0]] = False  # a text begins a name
+    begun = np.flatnonzero(~joined)
+    part = np.arange(len(joined)) - np.repeat(begun, np.diff(np.append(begun, len(joined))))
+    parts = mix(found.hashes + part.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15))
+    names, digits_each, letters_each = (_sums(each, begun) for each in (parts, digits, letters))
+    ends = found.ends[np.append(begun[1:], len(joined)) - 1] if len(begun) else begun
+    names = mix(names ^ _tails(data, ends, offsets[np.searchsorted(offsets, ends, "left")]))
+    return _Said(
+        found.hashes,
+        found.first,
+        free & _is_word(letters, digits),
+        free & _amount(data, found.starts, digits, letters),
+        names,
+        np.searchsorted(begun, found.first),
+        free[begun] & _is_word(letters_each, digits_each),
+    )
 
 
 def _longest(marked: np.ndarray) -> int:
@@ -92,11 +98,11 @@ def _amount(data: np.ndarray, starts: np.ndarray, digits: np.ndarray, letters: n
     return (digits > 0) & (letters > 1) & (numbers[starts + digits] - numbers[starts] == digits)
 
 
-def _tails(data: np.ndarray, ends: np.ndarray) -> np.ndarray:
-    """(names,) uint64: the one or two signs right after each name."""
+def _tails(data: np.ndarray, ends: np.ndarray, limits: np.ndarray) -> np.ndarray:
+    """(names,) uint64: the one or two signs right after each name, before its text ends."""
     after = np.append(data, np.zeros(2, np.uint8)).astype(np.uint64)
-    one = after[ends] * _TAIL[after[ends].astype(np.intp)]
-    two = after[ends + 1] * _TAIL[after[ends + 1].astype(np.intp)] * (one > 0)
+    one = after[ends] * _TAIL[after[ends].astype(np.intp)] * (ends < limits)
+    two = after[ends + 1] * _TAIL[after[ends + 1].astype(np.intp)] * ((one > 0) & (ends + 1 < limits))
     return one * np.uint64(256) + two
 
 
@@ -108,14 +114,15 @@ def _joined(data: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> np.ndarra
     return np.append(False, joins)[: len(starts)]
 
 
-def _held(data: np.ndarray, starts: np.ndarray) -> np.ndarray:
+def _held(data: np.ndarray, offsets: np.ndarray, starts: np.ndarray) -> np.ndarray:
     """(words,) bool: does the word stand in a short line that says who holds the copyright?"""
-    text, at, cuts = data.tobytes(), 0, []
-    while match := _HOLDER.search(text, at):
-        begin = text.rfind(b"\n", at, match.start()) + 1 or at
-        end = text.find(b"\n", match.end())
-        at = len(text) if end < 0 else end
-        cuts += [begin, at] if at - begin <= _LINE else []
+    whole, cuts = data.tobytes(), []
+    for at, behind in pairwise(offsets.tolist()):
+        while match := _HOLDER.search(whole, at, behind):
+            begin = whole.rfind(b"\n", at, match.start()) + 1 or at
+            end = whole.find(b"\n", match.end(), behind)
+            at = behind if end < 0 else end
+            cuts += [begin, at] if at - begin <= _LINE else []
     return np.searchsorted(np.array(cuts, np.int64), starts, "right") % 2 == 1
 
 
@@ -123,18 +130,55 @@ def another(
     mine: pa.Table, theirs: pa.Table, member: np.ndarray, head: np.ndarray, rules: Subject
 ) -> np.ndarray:
     """(pairs,) bool: is row member[i] of `mine` about something else than row head[i] of `theirs`?"""
-    kept = lru_cache(4)(lambda row: _Said.by(theirs, row))
-    pairs = zip(member.tolist(), head.tolist(), strict=True)
-    return np.array([_another(_Said.by(mine, m), kept(h), rules) for m, h in pairs], bool)
+    answers = [np.zeros(0, bool)]
+    for start in range(0, len(member), _TOGETHER):
+        pair = slice(start, start + _TOGETHER)
+        rows, left = np.unique(member[pair], return_inverse=True)
+        kept, right = np.unique(head[pair], return_inverse=True)
+        said = _said(mine.take(pa.array(rows))), _said(theirs.take(pa.array(kept)))
+        answers.append(_another(*said, left, right, rules))
+    return np.concatenate(answers)
 
 
-def _another(member: _Said, kept: _Said, rules: Subject) -> bool:
-    told = np.unique(member.words[member.telling])
-    own = len(told) - np.isin(told, kept.words).sum()
-    if own > min(rules.own * len(told), rules.own_words):
-        return True
-    opening = member.names[member.naming][: rules.opening]
-    begun = np.isin(opening, kept.names[: rules.within]).all()
-    if not begun or not np.isin(member.words[member.amounts], kept.words).all():
-        return True
-    return _longest(~np.isin(_runs(member.words), _runs(kept.words))) > rules.passage
+def _another(member: _Said, kept: _Said, left: np.ndarray, right: np.ndarray, rules: Subject) -> np.ndarray:
+    all_words = kept.words, np.diff(kept.first)
+    told, own = _missing(member.words, member.first, member.telling, *all_words, left, right)
+    other = own > np.minimum(rules.own * told, rules.own_words)
+    other |= _missing(member.words, member.first, member.amounts, *all_words, left, right)[1] > 0
+    opening = _early(member.naming, member.first_name, rules.opening)
+    begun = _early(np.ones(len(kept.names), bool), kept.first_name, rules.within)
+    sizes = np.diff(np.append(0, np.cumsum(begun))[kept.first_name])
+    names = member.names, member.first_name, opening, kept.names[begun], sizes
+    other |= _missing(*names, left, right)[1] > 0
+    mine, theirs = runs(member.words, member.first, 3), runs(kept.words, kept.first, 3)
+    known, first = sets(theirs.hashes, theirs.offsets)
+    for pair in np.flatnonzero(~other):
+        ours = mine.hashes[mine.offsets[left[pair]] : mine.offsets[left[pair] + 1]]
+        new = np.ones(len(ours), bool)
+        new[lookup(ours, known[first[right[pair]] : first[right[pair] + 1]])[0]] = False
+        other[pair] = _longest(new) > rules.passage
+    return other
+
+
+def _early(marked: np.ndarray, first: np.ndarray, most: int) -> np.ndarray:
+    """The marks that are among the first `most` of their row."""
+    before = np.append(0, np.cumsum(marked))
+    return marked & (before[1:] - np.repeat(before[first[:-1]], np.diff(first)) <= most)
+
+
+def _missing(
+    hashes: np.ndarray,
+    first: np.ndarray,
+    wanted: np.ndarray,
+    kept: np.ndarray,
+    sizes: np.ndarray,
+    left: np.ndarray,
+    right: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
+    """(pairs,) twice: how many different `wanted` ones row left[i] has, and how many of them are none of the
+    sizes[right[i]] that are kept."""
+    ours = np.append(0, np.cumsum(wanted))[first]
+    offsets = np.concatenate([ours, ours[-1] + np.cumsum(sizes)])
+    rows, offsets = sets(np.concatenate([hashes[wanted], kept]), offsets)
+    counts = np.diff(offsets)[left]
+    return counts, counts - shared(rows, offsets, left, right + len(first) - 1)
