@@ -7,7 +7,7 @@ lines about copyright: who holds it is not what a text says.
 """
 
 import re
-from itertools import pairwise
+from bisect import bisect_right
 from typing import NamedTuple
 
 import numpy as np
@@ -21,7 +21,7 @@ from puna.kernels.words import lookup, runs, words
 from puna.settings import Settings
 
 _TOGETHER = 64  # pairs whose words are held at a time
-_HOLDER = re.compile(rb"copyright|\xc2\xa9|\(c\) ?[12]\d{3}", re.I)
+_YEAR = re.compile(rb" ?[12]\d{3}")
 _LINE = 200  # bytes; a longer line is not about copyright alone
 _JOINS = np.isin(np.arange(256), list(b"._:"))  # what stands between the parts of one name
 _TAIL = np.isin(np.arange(256), list(b"+#!=<>"))  # and ends it: operator< is not operator!=
@@ -116,14 +116,32 @@ def _joined(data: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> np.ndarra
 
 def _held(data: np.ndarray, offsets: np.ndarray, starts: np.ndarray) -> np.ndarray:
     """(words,) bool: does the word stand in a short line that says who holds the copyright?"""
-    whole, cuts = data.tobytes(), []
-    for at, behind in pairwise(offsets.tolist()):
-        while match := _HOLDER.search(whole, at, behind):
-            begin = whole.rfind(b"\n", at, match.start()) + 1 or at
-            end = whole.find(b"\n", match.end(), behind)
-            at = behind if end < 0 else end
-            cuts += [begin, at] if at - begin <= _LINE else []
+    whole, cuts, done = data.tobytes(), [], 0
+    edges = offsets.tolist()
+    for start, end in _holders(whole):
+        row = bisect_right(edges, start) - 1
+        first, behind = max(done, edges[row]), edges[row + 1]
+        if start < done or end > behind:  # in a line that is known, or made by two texts
+            continue
+        begin = whole.rfind(b"\n", first, start) + 1 or first
+        done = whole.find(b"\n", end, behind)
+        done = behind if done < 0 else done
+        cuts += [begin, done] if done - begin <= _LINE else []
     return np.searchsorted(np.array(cuts, np.int64), starts, "right") % 2 == 1
+
+
+def _holders(text: bytes) -> list[tuple[int, int]]:
+    """Where a text speaks of copyright: (first byte, byte after), in order."""
+    lower, found = text.lower(), []
+    for sign in (b"copyright", b"\xc2\xa9", b"(c)"):
+        at = lower.find(sign)
+        while at >= 0:
+            end = at + len(sign)
+            year = _YEAR.match(lower, end) if sign == b"(c)" else None
+            if sign != b"(c)" or year:
+                found.append((at, year.end() if year else end))
+            at = lower.find(sign, end)
+    return sorted(found)
 
 
 def another(
