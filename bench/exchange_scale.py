@@ -97,7 +97,7 @@ class Pieces(Settings):
     def inputs(self) -> tuple[str, ...]:
         return tuple(f"shard {number}" for number in range(self.shards))
 
-    def read(self, piece: str) -> Iterator[pa.Table]:  # type: ignore[override]
+    def tables(self, piece: str) -> Iterator[pa.Table]:
         row = {"id": make_id(self.name, piece), "source": self.name, "url": piece, "date": "", "text": piece}
         yield documents([row])
 
