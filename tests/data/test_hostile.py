@@ -4,6 +4,7 @@ is good, and its report says what was left out and why."""
 import subprocess
 import time
 from collections import Counter
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -136,11 +137,19 @@ def read_of(out: Path, cases: list[Case]) -> dict[str, tuple[int, Counter]]:
     return found
 
 
+@contextmanager
+def removed(folder):
+    """The folder, gone afterwards whatever happens: pytest cannot remove what is 1,100 folders deep."""
+    try:
+        yield folder
+    finally:
+        subprocess.run(["rm", "-rf", folder], check=True)
+
+
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("small")
-    yield storm(folder, CASES, 300, 700)
-    subprocess.run(["rm", "-rf", folder], check=True)  # shutil cannot: it is 1,100 folders deep
+    with removed(tmp_path_factory.mktemp("small")) as folder:
+        yield storm(folder, CASES, 300, 700)
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
@@ -154,7 +163,8 @@ def test_what_is_good_is_kept_and_all_else_is_left_out_with_a_reason(small, case
 
 @pytest.fixture(scope="module")
 def large(tmp_path_factory):
-    return storm(tmp_path_factory.mktemp("large"), LARGE, 3600, 1500)
+    with removed(tmp_path_factory.mktemp("large")) as folder:
+        yield storm(folder, LARGE, 3600, 1500)
 
 
 @pytest.mark.slow
