@@ -17,7 +17,7 @@ chat: $(VENV)/chat
 test: $(VENV)/dev lint
 	$(BIN)/python -m pytest -m "not slow and not peer and not gpu" $(ARGS)
 
-test-slow: $(VENV)/dev
+test-slow: $(VENV)/slow
 	$(BIN)/python -m pytest -m slow $(ARGS)
 
 test-peer: $(VENV)/peer
@@ -41,8 +41,9 @@ bench: $(VENV)/peer
 data-demo: $(VENV)/dev
 	$(BIN)/python examples/data_demo/inputs.py build/data-demo
 	cd build/data-demo && ../../$(BIN)/puna tokenizer train --size 8192 --out vocabulary --overwrite text/*.txt
+	cd build/data-demo && ../../$(BIN)/puna data benchmarks benchmarks --out benchmarks.runs
 	cd build/data-demo && ../../$(BIN)/puna data run ../../examples/data_demo/recipe.toml --out run
-	cd build/data-demo && ../../$(BIN)/puna data report run
+	cd build/data-demo && ../../$(BIN)/puna data report run --open
 
 clean:
 	rm -rf $(VENV)
@@ -62,6 +63,10 @@ $(VENV)/chat: $(VENV)/python pyproject.toml CMakeLists.txt
 $(VENV)/dev: $(VENV)/chat
 	@$(PIP) -e '.[dev]'
 	@$(PIP) --no-deps llama-models==0.3.0
+	@touch $@
+
+$(VENV)/slow: $(VENV)/dev
+	@$(PIP) -e '.[slow]'
 	@touch $@
 
 # llama.cpp, our peer, is built from source: minutes.

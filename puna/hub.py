@@ -1,11 +1,13 @@
 """Where a MODEL argument leads: a folder, a .gguf file, `smollm2`, hf:org/name or hf:org/name/file.gguf."""
 
+import hashlib
 import importlib.util
 import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from puna import log
 from puna.errors import PunaError, need
 
 Kind = Literal["hf", "meta", "gguf"]
@@ -65,6 +67,19 @@ def layout(path: Path) -> Place:
         f"{path}: no model here{many}\n"
         "  try: a folder with config.json (Hugging Face) or params.json (Meta), or a .gguf file"
     )
+
+
+def fingerprint(place: Place) -> str:
+    """SHA-256 of the model's files and their names: the .gguf, or a folder's weights and settings."""
+    ends = (".safetensors", ".pth", ".json", ".jinja", ".model")
+    inside = sorted(path for path in place.path.glob("*") if path.name.endswith(ends) and path.is_file())
+    whole = hashlib.sha256()
+    files = inside if place.path.is_dir() else [place.path]
+    for done, path in enumerate(files, 1):
+        with path.open("rb") as file:
+            whole.update(f"{path.name} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
+        log.event("read", done=done, of=len(files))
+    return whole.hexdigest()
 
 
 def _packaged(alias: str) -> Path:

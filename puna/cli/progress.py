@@ -1,6 +1,6 @@
 """How far work is: a bar on a terminal, a line now and then elsewhere, nothing for what is over in a moment.
 
-It listens to the events `load`, `write`, `read` and `task`, which carry `done` and `of`.
+It listens to the events `load`, `write`, `read`, `task` and `label`, which carry `done` and `of`.
 """
 
 import time
@@ -14,7 +14,7 @@ from puna.log import listening
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-KINDS = ("load", "write", "read", "task")
+KINDS = ("load", "write", "read", "task", "label")
 
 
 @contextmanager

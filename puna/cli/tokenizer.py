@@ -48,6 +48,7 @@ def train(
         read = (text for _, text in texts(files))
         tokenizer = learn.train(read, size, splits.named(split), special)
     names = learn.save(tokenizer, out)
+    learn.save_lineage(tokenizer, out, files, special)
     facts = {"out": str(out), "size": tokenizer.size, "special": len(tokenizer.specials), "split": split}
     facts |= {"files": names, "fingerprint": tokenizer.fingerprint()}
     print(formats.dumps(facts) if json else out)

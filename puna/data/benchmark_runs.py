@@ -6,7 +6,7 @@ share, those of texts known to be common, and rows of single letters, digits or 
 
 import functools
 import string
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,12 +16,11 @@ from pydantic import Field
 
 from puna.data.array_file import read_arrays, write_arrays
 from puna.data.benchmarks import Benchmark, Item, read_benchmark
-from puna.data.normal_words import Words, normal_words, run_places, runs_of
 from puna.errors import DataError, need
+from puna.kernels.words import Words, known_runs, runs, sieve, words
 from puna.settings import Settings
 
-KIND, VERSION = "benchmark-runs", 1
-_SIEVE_BITS = 24  # a table of that many hash bits tells most runs to be nobody's before any search
+KIND, VERSION = "benchmark-runs", 2
 
 
 class BenchmarkSettings(Settings):
@@ -47,20 +46,27 @@ class BenchmarkRuns:
     items: tuple[np.ndarray, ...]  # for each length (runs,) uint32: the first item that has it
     facts: dict[str, Any]  # settings, items of each benchmark, and how many of them no run stands for
 
-    def whose(self, at: int, runs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(which of the runs of length number `at` are some benchmark's, their places in `hashes[at]`)."""
-        maybe = np.flatnonzero(self._sieves[at][runs >> np.uint64(64 - _SIEVE_BITS)])
-        ours = self.hashes[at]
-        places = np.minimum(np.searchsorted(ours, runs[maybe]), len(ours) - 1)
-        hit = ours[places] == runs[maybe] if len(ours) else np.zeros(len(maybe), bool)
-        return maybe[hit], places[hit]
+    def whose(self, at: int, found: Words) -> tuple[np.ndarray, np.ndarray]:
+        """(words with which some benchmark's runs of length number `at` begin, places in `hashes[at]`)."""
+        return known_runs(found.hashes, found.first, self.lengths[at], self.hashes[at], self._sieves[at])
 
     @functools.cached_property
     def _sieves(self) -> list[np.ndarray]:
-        sieves = [np.zeros(1 << _SIEVE_BITS, bool) for _ in self.lengths]
-        for sieve, hashes in zip(sieves, self.hashes, strict=True):
-            sieve[hashes >> np.uint64(64 - _SIEVE_BITS)] = True
-        return sieves
+        return [sieve(hashes) for hashes in self.hashes]
+
+    def counts(self) -> dict[str, dict[str, int]]:
+        """Of each benchmark: its items, its runs, and the items that no run stands for."""
+        runs = sum(
+            (np.bincount(one, minlength=len(self.names)) for one in self.owners), np.zeros(1, np.int64)
+        )
+        return {
+            name: {
+                "items": self.facts["items"][name],
+                "runs": int(runs[at]),
+                "without_runs": self.facts["without_runs"][name],
+            }
+            for at, name in enumerate(self.names)
+        }
 
     def save(self, path: str | Path) -> str:
         """Write them; the answer is the file's SHA-256."""
@@ -77,13 +83,13 @@ def build_runs(settings: BenchmarkSettings, common: Iterable[str] = ()) -> Bench
     items = [item for one in settings.benchmarks for item in read_benchmark(one)]
     names = tuple(sorted({item.benchmark for item in items}))
     lengths = (settings.words, settings.short_words)
-    known = normal_words(list(common))
+    known = _normal_words(list(common))
     per_length, alive = [], np.zeros(len(items), bool)
     for length in lengths:
         longest = settings.words if length < settings.words else None
         every, places = _runs_of_items(items, length, longest, settings.least_telling)
         hashes, firsts = _uncommon(every, places, settings.most_items)
-        keep = ~np.isin(hashes, runs_of(known.hashes, known.offsets, length)[0])
+        keep = ~np.isin(hashes, runs(known.hashes, known.first, length).hashes)
         per_length.append((hashes[keep], firsts[keep]))
         alive[places[np.isin(every, hashes[keep])]] = True
     numbers = np.array([item.number for item in items], np.uint32)
@@ -129,20 +135,27 @@ def _runs_of_items(
 ) -> tuple[np.ndarray, np.ndarray]:
     """(hashes, index of the item) of every run in the items' texts, or in those with fewer words."""
     texts = [(at, text) for at, item in enumerate(items) for text in item.texts]
-    words = normal_words([text for _, text in texts])
-    hashes, offsets = runs_of(words.hashes, words.offsets, length)
-    owner = np.repeat([at for at, _ in texts], np.diff(offsets))
-    keep = _telling(words, length) >= least_telling * length
+    found = _normal_words([text for _, text in texts])
+    every = runs(found.hashes, found.first, length)
+    owner = np.repeat([at for at, _ in texts], np.diff(every.offsets))
+    keep = _telling(found, every.words, length) >= least_telling * length
     if shorter_than is not None:
-        keep &= np.repeat(np.diff(words.offsets) < shorter_than, np.diff(offsets))
-    return hashes[keep], owner[keep]
+        keep &= np.repeat(np.diff(found.first) < shorter_than, np.diff(every.offsets))
+    return every.hashes[keep], owner[keep]
 
 
-def _telling(words: Words, length: int) -> np.ndarray:
-    """How many different words each run has, single letters and digits left out: 1 2 3 4 is nobody's."""
-    signs = normal_words([*string.ascii_lowercase, *string.digits]).hashes
-    told = np.where(np.isin(words.hashes, signs), np.uint64(0), words.hashes)
-    places, _ = run_places(words.offsets, length)
+def _normal_words(texts: Sequence[str]) -> Words:
+    """The normal words of texts; case, accents and punctuation hide nothing."""
+    parts = [text.encode("utf-8", "surrogatepass") for text in texts]
+    offsets = np.cumsum([0, *map(len, parts)], dtype=np.int64)
+    return words(np.frombuffer(b"".join(parts), np.uint8), offsets, "normal")
+
+
+def _telling(found: Words, places: np.ndarray, length: int) -> np.ndarray:
+    """How many different words the run at each place has, single letters and digits left out: 1 2 3 4 is
+    nobody's."""
+    signs = _normal_words([*string.ascii_lowercase, *string.digits]).hashes
+    told = np.where(np.isin(found.hashes, signs), np.uint64(0), found.hashes)
     if not len(places):
         return np.zeros(0, np.int64)
     rows = np.sort(np.lib.stride_tricks.sliding_window_view(told, length)[places], axis=1)

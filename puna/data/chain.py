@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -55,18 +56,20 @@ class Chain:
     def run(self, table: pa.Table) -> pa.Table:
         for stage in self.stages:
             start = time.process_time()
-            table = self._partly(stage, table) if stage.where else self._wholly(stage, table)
+            table = self._where(stage, table, partial(self._wholly, stage))
             self.stage_s[stage.name] = self.stage_s.get(stage.name, 0.0) + time.process_time() - start
         return table
 
     def _wholly(self, stage: Stage, table: pa.Table) -> pa.Table:
         return self._gate(stage, table) if isinstance(stage, Gate) else self._annotate(stage, table)
 
-    def _partly(self, stage: Stage, table: pa.Table) -> pa.Table:
+    def _where(self, stage: Stage, table: pa.Table, call: Callable[[pa.Table], pa.Table]) -> pa.Table:
         """Documents that `where` does not name pass by: what an annotation had said of them is null."""
+        if not stage.where:
+            return call(table)
         named = fits(stage.where, table, stage.name)
         table = table.append_column(PLACE, pa.array(np.arange(len(table))))
-        judged, passed = self._wholly(stage, table.filter(pa.array(named))), table.filter(pa.array(~named))
+        judged, passed = call(table.filter(pa.array(named))), table.filter(pa.array(~named))
         for new in judged.schema:
             if new.name not in passed.column_names:
                 passed = passed.append_column(new.with_nullable(True), pa.nulls(len(passed), new.type))
@@ -82,6 +85,9 @@ class Chain:
 
     def edit(self, stage: Stage, call: Callable[[pa.Table], pa.Table], table: pa.Table) -> pa.Table:
         """The rows after what the rounds of a stage have found is done to them."""
+        return self._where(stage, table, partial(self._edited, stage, call))
+
+    def _edited(self, stage: Stage, call: Callable[[pa.Table], pa.Table], table: pa.Table) -> pa.Table:
         answers = self._tables(stage, call, table)
         return pa.concat_tables([answer for _, answer in answers]) if answers else call(table.slice(0, 0))
 

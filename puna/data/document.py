@@ -5,7 +5,7 @@ the document is called in its source, never from the order of reading, so every 
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from puna.errors import DataError, need
 
+BLOCK_BYTES = 1 << 22  # of text at a time: bounds the memory of the temporaries
 SCHEMA = pa.schema(
     [
         pa.field("id", pa.binary(16), nullable=False),
@@ -57,3 +58,14 @@ def text_buffers(table: pa.Table, column: str = "text") -> tuple[np.ndarray, np.
     if len(array):
         offsets = np.frombuffer(places, np.int64)[array.offset : array.offset + len(array) + 1]
     return np.frombuffer(data, np.uint8) if data is not None else np.zeros(0, np.uint8), offsets
+
+
+def blocks(
+    data: np.ndarray, offsets: np.ndarray, most: int = BLOCK_BYTES
+) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+    """(first row, bytes, offsets from 0) of consecutive rows, each of `most` bytes or of one larger row."""
+    row, rows = 0, len(offsets) - 1
+    while row < rows:
+        stop = max(row + 1, int(np.searchsorted(offsets, offsets[row] + most, "right")) - 1)
+        yield row, data[offsets[row] : offsets[stop]], offsets[row : stop + 1] - offsets[row]
+        row = stop

@@ -9,10 +9,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-from puna.data.explain import report
 from puna.data.map_step import Map
+from puna.data.pipeline import receipts_of
+from puna.data.place import at_once
 from puna.data.recipe import Recipe
-from puna.data.round_steps import Emit, Write
+from puna.data.report import costs
+from puna.data.round_steps import Emit, Reduce, Write
 from puna.data.source import described, piece_bytes
 from puna.data.steps import Step, steps_of
 from puna.data.store import Store
@@ -36,7 +38,7 @@ def rates(run: str | Path | Store | None = None) -> dict[str, Any]:
         return known
     found: dict[str, float] = {}
     documents = exchanged = 0
-    for step, facts in report(run)["steps"].items():
+    for step, facts in costs(receipts_of(run)).items():
         name, chained = step[3:], sum(facts["stage_s"].values())
         if step.endswith(".emit"):
             exchanged = facts["written"]
@@ -60,7 +62,7 @@ def _note(found: dict[str, float], name: str, size: int, seconds: float) -> None
 def measured_size(recipe: Recipe, known: dict[str, Any]) -> Size:
     """From the files that the sources name; of packed or marked-up files only a share is text."""
     pieces = [piece for source in recipe.sources for piece in source.inputs()]
-    text = int(sum(map(piece_bytes, pieces)) * known["text_share"])
+    text = int(sum(at_once(piece_bytes, pieces)) * known["text_share"])
     return Size(documents=text // known["document_bytes"], text_bytes=text, pieces=len(pieces))
 
 
@@ -86,7 +88,10 @@ def plan(recipe: Recipe, size: Size | None = None, run: str | Path | Store | Non
 def _step(
     step: Step, recipe: Recipe, size: Size, known: dict[str, Any], counts: tuple[int, int]
 ) -> dict[str, Any]:
-    text, exchanged = size.text_bytes, int(size.text_bytes * known["exchanged_share"])
+    text, exchanged = size.text_bytes, 0
+    if isinstance(step, Emit | Reduce):
+        rows = f"{step.removal.name}.{step.round.name}"
+        exchanged = int(text * _longest(known["exchanged_share"], rows))
     if isinstance(step, Map):
         names = [stage.name for stage in step.stages]
         kind = "shard" if step.documents else f"source.{described(recipe.sources[0])['class'].lower()}"
@@ -94,7 +99,7 @@ def _step(
         tasks, writes = counts[0] if step.documents else size.pieces, text // 3  # zstd takes text to a third
         held = 4 * recipe.group_bytes
     elif isinstance(step, Emit):
-        seconds = text / 1e6 / _rate(known, f"emit.{step.removal.name}.{step.round.name}")
+        seconds = (exchanged if step.results else text) / 1e6 / _rate(known, f"emit.{rows}")
         tasks, writes = counts[1] if step.results else counts[0], exchanged
         held = 2 * min(recipe.shard_bytes, text)
     elif isinstance(step, Write):
@@ -102,7 +107,7 @@ def _step(
         tasks, writes = counts[1], text  # a token of four bytes is of about four letters
         held = 3 * min(recipe.partition_bytes, text)
     else:
-        seconds = exchanged / 1e6 / _rate(known, f"reduce.{step.removal.name}.{step.round.name}")
+        seconds = exchanged / 1e6 / _rate(known, f"reduce.{rows}")
         tasks, writes = counts[1], exchanged // 4
         held = 3 * min(recipe.reduce_bytes, exchanged)
     memory = BASE_MB + held // (1 << 20)
@@ -111,7 +116,11 @@ def _step(
 
 
 def _rate(known: dict[str, Any], name: str) -> float:
-    """MB/s of the longest known prefix of a name, in whole words."""
+    return _longest(known["text_mb_s"], name)
+
+
+def _longest(table: dict[str, float], name: str) -> float:
+    """What a table says of the longest prefix of a name that it knows, in whole words."""
     words = name.split(".")
     prefixes = [".".join(words[:count]) for count in range(len(words), -1, -1)]
-    return next(known["text_mb_s"][prefix] for prefix in prefixes if prefix in known["text_mb_s"])
+    return next(table[prefix] for prefix in prefixes if prefix in table)

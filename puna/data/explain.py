@@ -1,95 +1,147 @@
-"""Where did a document go? Which reasons took how many? What differs between two runs? Answers from a run's
-own files: receipts say how many, sidecars say which.
+"""Where did a document go? What differs between two runs? Answers from a run's own files: receipts say how
+many, sidecars say which.
 """
 
 from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
+from puna.data.glance import GROUP_BYTES, readable, text_size
+from puna.data.outline import Line, outline, read_run
 from puna.data.parquet import read_table
 from puna.data.pipeline import last_kept, receipts_of
 from puna.data.receipts import Receipt
 from puna.data.store import Store
+from puna.data.thresholds import threshold
 
 EXAMPLES = 20
 IDS = 20_000_000  # that a comparison holds at once
+ANSWERS = 50  # documents of one address that are told of
+HANDS = 8  # files that are looked into at a time
 
 
 def explain(out: str | Path | Store, wanted: str) -> list[dict[str, Any]]:
-    """What became of each document with this id (32 hex digits) or address, and of its sibling.
+    """What became of each document with this id (32 hex digits) or address.
 
-    {"dropped": step, "id", "url", "stage", "reason", "value", "sibling", ...}, or {"kept": file, "id", "url"}
-    with all its attributes: in mode `annotate` each gate's verdict.
+    {"dropped": step, "id", "url", "stage", "reason", "value", "threshold", "settings", "sibling",
+    "kept_instead": the sibling with its address and the beginning of its text, ...}, or {"kept": file, "id",
+    "url"} with all its attributes: in mode `annotate` each gate's verdict.
     """
-    store, receipts = Store.at(out), receipts_of(out)
+    store = Store.at(out)
+    receipts, run = receipts_of(store), read_run(store)
+    lines = outline(run)
+    maps = list(dict.fromkeys(line.map for line in lines if line.map and receipts[line.map]))
     found: dict[str, dict[str, Any]] = {}
-    maps = [
-        step for step, held in receipts.items() if any("/dropped/" in o.name for r in held for o in r.outputs)
-    ]
-    for step in maps:
-        for output in _files(receipts[step], "dropped"):
-            for row in _rows(store, output, wanted):
-                found[row["id"]] = row | {"dropped": step}
-    for output in _files(receipts[maps[-1]], "kept") if maps else []:
-        for row in _rows(store, output, wanted):
-            found[row["id"]] = row | {"kept": output}
-    return list(found.values())
+    is_id = len(wanted) == 32 and not set(wanted) - set("0123456789abcdef")
+    for column in ("id", "url") if is_id else ("url",):
+        key = bytes.fromhex(wanted) if column == "id" else wanted
+        for name, row in _everywhere(store, maps, receipts, column, key):
+            step = name.partition("/")[0]
+            fate = {"kept": name} if "/kept/" in name else {"dropped": step} | _why(lines, step, row)
+            found.setdefault(row["id"], row | fate)
+            if len(found) >= ANSWERS:
+                break
+        if found:
+            break
+    return [fate if "kept" in fate else _with_sibling(store, fate, receipts) for fate in found.values()]
 
 
-def _files(receipts: list[Receipt], kind: str) -> list[str]:
-    return [output.name for receipt in receipts for output in receipt.outputs if f"/{kind}/" in output.name]
+def left_out(out: str | Path | Store) -> dict[str, int]:
+    """What sources left out while reading, by reason: such documents have no name, only a count."""
+    skipped: Counter[str] = Counter()
+    for receipts in receipts_of(out).values():
+        for receipt in receipts:
+            skipped.update(receipt.skipped)
+    return dict(sorted(skipped.items()))
 
 
-def _rows(store: Store, name: str, wanted: str) -> list[dict[str, Any]]:
-    table = read_table(store, name, ["id", "url"])
-    hit = pc.equal(table["url"], wanted)
-    if len(wanted) == 32 and not set(wanted) - set("0123456789abcdef"):
-        hit = pc.or_(hit, pc.equal(table["id"], pa.scalar(bytes.fromhex(wanted), pa.binary(16))))
-    if not pc.any(hit).as_py():
-        return []
-    return [
-        {key: value.hex() if isinstance(value, bytes) else value for key, value in row.items()}
-        for row in read_table(store, name).filter(hit).to_pylist()
-    ]
+def _everywhere(
+    store: Store, maps: list[str], receipts: dict[str, list[Receipt]], column: str, key: bytes | str
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(file, row) of a document: an id is looked for until it is found, an address in all places."""
+    places = [_files(receipts[maps[-1]], "kept")] if maps else []
+    places += [_files(receipts[step], "dropped") for step in reversed(maps)]
+    for names in places:
+        hits = list(_search(store, names, column, key))
+        yield from hits
+        if hits and column == "id":
+            return
 
 
-def report(out: str | Path | Store) -> dict[str, Any]:
-    """The funnel: for each step what came in, what went out, what was dropped for which reason, the cost."""
-    steps = {step: _summed(receipts) for step, receipts in receipts_of(out).items()}
-    drops: Counter[str] = Counter()
-    for facts in steps.values():
-        drops.update(facts["drops"])
-    return {"steps": steps, "drops": dict(sorted(drops.items()))}
+def _files(receipts: Sequence[Receipt], kind: str) -> list[str]:
+    return [o.name for receipt in receipts for o in receipt.outputs if f"/{kind}/" in o.name and o.rows]
 
 
-def _summed(receipts: list[Receipt]) -> dict[str, Any]:
-    drops, skipped, stage_s = Counter[str](), Counter[str](), Counter[str]()
-    for receipt in receipts:
-        drops.update(receipt.drops)
-        skipped.update(receipt.skipped)
-        for stage, seconds in receipt.stage_s.items():
-            stage_s[stage] += seconds  # type: ignore[assignment]
-    return {
-        "tasks": len(receipts),
-        "rows_in": sum(r.rows_in for r in receipts),
-        "rows_out": sum(r.rows_out for r in receipts),
-        "bytes": sum(r.bytes for r in receipts),
-        "written": sum(output.size for r in receipts for output in r.outputs),
-        "drops": dict(sorted(drops.items())),
-        "skipped": dict(sorted(skipped.items())),
-        "stage_s": {stage: round(seconds, 3) for stage, seconds in sorted(stage_s.items())},
-        "cpu_s": round(sum(r.cpu_s for r in receipts), 3),
-        "rss_mb": max((r.rss_mb for r in receipts), default=0),
-    }
+def _search(
+    store: Store, names: Sequence[str], column: str, key: bytes | str
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    with ThreadPoolExecutor(HANDS) as hands:
+        for start in range(0, len(names), 8 * HANDS):
+            some = names[start : start + 8 * HANDS]
+            for name, rows in zip(
+                some, hands.map(partial(_rows, store, column=column, key=key), some), strict=True
+            ):
+                yield from ((name, row) for row in rows)
+
+
+def _rows(store: Store, name: str, column: str, key: bytes | str) -> list[dict[str, Any]]:
+    """The rows of a file that have this key, with the beginnings of their texts.
+
+    Only the key's column is read where the statistics of a row group do not rule it out.
+    """
+    rows: list[dict[str, Any]] = []
+    with store.open(name) as source:
+        file = pq.ParquetFile(source)
+        for group in range(file.num_row_groups):
+            if not _may_hold(file, group, column, key):
+                continue
+            held = file.read_row_group(group, [column])[column]
+            hit = pc.equal(held, pa.scalar(key, held.type))
+            if pc.any(hit).as_py():
+                long = text_size(file, group) > GROUP_BYTES
+                columns = [name for name in file.schema_arrow.names if name != "text" or not long]
+                rows += readable(file.read_row_group(group, columns).filter(hit))
+    return rows
+
+
+def _may_hold(file: pq.ParquetFile, group: int, column: str, key: bytes | str) -> bool:
+    facts = file.metadata.row_group(group).column(file.schema_arrow.names.index(column))
+    seen = facts.statistics
+    if seen is None or not seen.has_min_max:
+        return True
+    return bool(seen.min <= key <= seen.max)
+
+
+def _why(lines: Sequence[Line], step: str, row: dict[str, Any]) -> dict[str, Any]:
+    """The settings of the stage that dropped a row, and the threshold among them that decided."""
+    settings = [s for line in lines if line.map == step and line.stage == row["stage"] for s in line.settings]
+    return {"settings": settings, "threshold": threshold(row["reason"], settings)}
+
+
+def _with_sibling(store: Store, fate: dict[str, Any], receipts: dict[str, list[Receipt]]) -> dict[str, Any]:
+    """A dropped document with its text, if a step before still has it, and with the one kept in its place."""
+    if fate["sibling"] is None:
+        return fate
+    here = receipts[fate["dropped"]]
+    if fate["text"] is None:
+        before = list(dict.fromkeys(name for receipt in here for name in receipt.inputs if "/kept/" in name))
+        found = next(_search(store, before, "id", bytes.fromhex(fate["id"])), None)
+        fate |= {key: found[1].get(key) for key in ("text", "characters")} if found else {}
+    other = next(_search(store, _files(here, "kept"), "id", bytes.fromhex(fate["sibling"])), None)
+    return fate | {"kept_instead": other and other[1]}
 
 
 def diff(first: str | Path | Store, second: str | Path | Store) -> dict[str, Any]:
     """What differs between two runs: counts by reason, and the documents that only one of them keeps."""
-    drops = [Counter(report(out)["drops"]) for out in (first, second)]
+    drops = [_drops(out) for out in (first, second)]
     names = sorted({*drops[0], *drops[1]})
     counts, examples = [0, 0], ([], [])  # type: tuple[list[int], tuple[list[str], list[str]]]
     rows = sum(
@@ -110,6 +162,15 @@ def diff(first: str | Path | Store, second: str | Path | Store) -> dict[str, Any
         "only_first": {"documents": counts[0], "examples": examples[0]},
         "only_second": {"documents": counts[1], "examples": examples[1]},
     }
+
+
+def _drops(out: str | Path | Store) -> Counter[str]:
+    """How many documents went for which reason."""
+    found: Counter[str] = Counter()
+    for receipts in receipts_of(out).values():
+        for receipt in receipts:
+            found.update(receipt.drops)
+    return found
 
 
 def _ids(out: str | Path | Store, share: int, shares: int) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from puna.data.classify.rank import Rank
 from puna.data.classify.scores import Classify, Cut, ScoreEmbeddings
+from puna.data.corpus import CorpusDivergence
 from puna.data.decontaminate import BenchmarkOverlap, Decontaminate
 from puna.data.dedup.exact import SameText
 from puna.data.dedup.index import Index
@@ -16,7 +17,7 @@ from puna.data.filters.fineweb import FineWeb
 from puna.data.filters.gopher import GopherQuality, GopherRepetition
 from puna.data.filters.language import LanguageGate, LanguageOf
 from puna.data.filters.optout import OptOut
-from puna.data.filters.outliers import CorpusDivergence, Outliers, WordDivergence
+from puna.data.filters.outliers import Outliers, WordDivergence
 from puna.data.filters.pii import Pii, PiiGate
 from puna.data.filters.safety import SafetyScores, SafetyWords, SafetyWordsGate
 from puna.data.filters.secrets import Secrets, SecretsGate

@@ -18,6 +18,7 @@ from puna.data.chain import DROPPED, Chain, apply_decisions
 from puna.data.document import check
 from puna.data.exchange import read_place
 from puna.data.parquet import Writer, read_groups, read_schema, text_bytes
+from puna.data.place import at_once
 from puna.data.quarantine import Watch
 from puna.data.receipts import digest, outputs_digest
 from puna.data.recipe import Recipe
@@ -53,7 +54,11 @@ class Map:
             said.append(recipe.shard_bytes)
             pieces = [(i, piece) for i, source in enumerate(recipe.sources) for piece in source.inputs()]
             need(pieces, "the sources have no input", error=DataError)
-            return [self._read(recipe, said, number, *found) for number, found in enumerate(pieces)]
+            stamps = at_once(piece_stamp, [piece for _, piece in pieces])
+            return [
+                self._read(recipe, said, at, *found)
+                for at, found in enumerate(zip(pieces, stamps, strict=True))
+            ]
         decided = {self.decisions: outputs_digest(done[self.decisions])} if self.removal else {}
         said.append(self.removal.fingerprint() if self.removal else "")
         files = len(done[self.decisions]) if self.removal else 0
@@ -64,8 +69,8 @@ class Map:
             tasks.append(Task(self.name, number, hashed, inputs, shard.name, files=files))
         return tasks
 
-    def _read(self, recipe: Recipe, said: list, number: int, source: int, piece: str) -> Task:
-        inputs = {piece: piece_stamp(piece)}
+    def _read(self, recipe: Recipe, said: list, number: int, found: tuple[int, str], stamp: str) -> Task:
+        (source, piece), inputs = found, {found[1]: stamp}
         hashed = digest([ENGINE, self.name, number, said, described(recipe.sources[source]), inputs])
         return Task(self.name, number, hashed, inputs, piece, source)
 
@@ -139,7 +144,7 @@ def _read(source: Source, piece: str) -> Iterator[pa.Table]:
     """The batches of a piece; what is wrong with it becomes a sentence that names it."""
     where = f"{source.name}: {piece}"
     try:
-        for batch in source.read(piece):
+        for batch in source.tables(piece):
             yield check(batch, where)
     except UNREADABLE as problem:
         fix = "mend it or take it out of the source, then run again: what is done stays done"

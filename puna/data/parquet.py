@@ -121,7 +121,10 @@ def read_groups(store: Store, name: str) -> Iterator[pa.Table]:
 
 def read_table(store: Store, name: str, columns: list[str] | None = None) -> pa.Table:
     with store.open(name) as source:
-        return _opened(source, store.path(name)).read(columns=columns, use_threads=False)
+        file = _opened(source, store.path(name))
+        groups = range(file.num_row_groups)  # one after the other: what unpacks them is small then
+        tables = [file.read_row_group(group, columns=columns, use_threads=False) for group in groups]
+        return pa.concat_tables(tables) if tables else file.read(columns=columns, use_threads=False)
 
 
 def read_schema(store: Store, name: str) -> pa.Schema:

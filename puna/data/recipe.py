@@ -105,8 +105,7 @@ def _made(kinds: Mapping[str, type[Settings]], name: str, values: dict, where: s
     near = difflib.get_close_matches(str(kind), kinds, n=1)
     fix = f"did you mean {near[0]!r}?" if near else f"one of {', '.join(sorted(kinds))}"
     need(kind in kinds, f"{where}: no kind {kind!r}", fix, ConfigError)
-    read: Any = Settings.read.__func__  # type: ignore[attr-defined]
-    return read(kinds[kind], values, where)  # the `read` of a source reads documents
+    return kinds[kind].read(values, where)
 
 
 def _override(said: dict[str, Any], name: str, value: str) -> None:

@@ -22,6 +22,7 @@ from puna.data.recipe import Recipe
 from puna.data.rounds import DECISIONS, Edit, Ending, Finish, Removal, Round, Survey
 from puna.data.store import Store
 from puna.data.task import ENGINE, Done, Task, Work, rows_names, shards
+from puna.data.where import fits
 from puna.errors import DataError, need
 
 
@@ -53,18 +54,22 @@ class Emit:
             table = read_all(store, task.reads)
         else:
             ending = self.removal if isinstance(self.removal, Ending) else None
-            wanted = {"id", "source", "url", "date", *self.removal.reads}
+            wanted = {"id", "source", "url", "date", *self.removal.reads, *self.removal.where}
             names = read_schema(store, task.reads).names
             missing = sorted(wanted - set(names))
             need(not missing, f"{self.removal.name} reads the column {missing[:1]}, which no stage writes",
                  "put the stage that writes it before it", DataError)  # fmt: skip
             wanted |= set(ending.may_read) if ending else set()
             table = read_table(store, task.reads, [name for name in names if name in wanted])
+            if self.removal.where:  # the others take no part
+                table = table.filter(pa.array(fits(self.removal.where, table, self.removal.name)))
         emitted = self.round.emit(table, task.number, side)
         where = f"{self.removal.name}: {self.round.name}"
-        rows, places = by_partition(emitted, task.places, where, isinstance(self.removal, Ending))
-        output = _rows_written(store, str(task), rows, places, task.places)
-        return Work(rows_in=len(table), rows_out=len(rows), outputs=[output])
+        places = by_partition(emitted, task.places, where, isinstance(self.removal, Ending))
+        read = len(table)
+        del table  # the texts, which the rows may hold again
+        output = _rows_written(store, str(task), emitted, places, task.places)
+        return Work(rows_in=read, rows_out=len(emitted), outputs=[output])
 
 
 @dataclass(frozen=True)
@@ -106,7 +111,7 @@ class Reduce:
         need(good, f"{where}: the last round's results are not DECISIONS", error=DataError)
         places = np.zeros(len(table), np.uint32)
         if task.places:
-            table, places = by_shard(table, task.places, where)
+            places = by_shard(table, task.places, where)
         work.rows_out = len(table)
         work.outputs = [_rows_written(store, str(task), table, places, max(task.places, 1))]
         return work

@@ -5,9 +5,11 @@ ends the run. The pool outlives its workers: when one dies, the task is tried ag
 kills it is hunted down and set aside (quarantine.py).
 """
 
+import json
 import multiprocessing
 import os
 import pickle
+import shlex
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
@@ -200,7 +202,7 @@ class OnRay:
                 yield task, ray.get(ready)
             except ray.exceptions.RayTaskError as problem:
                 raise _told(problem.cause) from None
-            except ray.exceptions.WorkerCrashedError:
+            except (ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError):
                 with closing(Pool(1)) as pool:  # where the killer of its process can be hunted
                     yield from pool(job, [task])
 
@@ -221,19 +223,20 @@ def _ray() -> Any:
     return ray
 
 
-LAUNCHERS = {"slurm": "slurm.sh", "kubernetes": "kubernetes.yaml"}
+LAUNCHERS = {"slurm": "slurm.sh", "kubernetes": "kubernetes.yaml", "ray": "ray.sh"}
 
 
 def launch_text(
     kind: str, recipe: str, out: str, steps: Sequence[str], shards: int, image: str = "IMAGE"
 ) -> str:
-    """A file for a cluster that runs shard i of `shards` of each step, one step after the other."""
+    """A file for a cluster that runs shard i of `shards` of each step, one step after the other; Ray, all."""
     need(kind in LAUNCHERS, f"no launch file for {kind!r}", f"one of {', '.join(LAUNCHERS)}", ConfigError)
     need(shards > 0, "at least one shard is needed", error=DataError)
     text = (Path(__file__).parent / "launch" / LAUNCHERS[kind]).read_text()
+    quoted = json.dumps if kind == "kubernetes" else shlex.quote  # a string of JSON is one of YAML
     filled = {
-        "RECIPE": recipe,
-        "OUT": out,
+        "RECIPE": quoted(recipe),
+        "OUT": quoted(out),
         "STEPS": " ".join(steps),
         "SHARDS": str(shards),
         "LAST": str(shards - 1),

@@ -14,6 +14,7 @@ import pyarrow as pa
 from pyarrow import fs
 from pydantic import BaseModel
 
+from puna.data.place import parted, telling, where
 from puna.errors import ConfigError, need
 
 
@@ -25,7 +26,7 @@ class Source(Protocol):
         """Its pieces, in an order that stays."""
         ...
 
-    def read(self, piece: str) -> Iterator[pa.Table]:
+    def tables(self, piece: str) -> Iterator[pa.Table]:
         """The documents of one piece, in the columns of document.SCHEMA, in batches that fit in memory."""
         ...
 
@@ -46,7 +47,7 @@ def described(source: Source) -> dict[str, Any]:
 
 def piece_bytes(piece: str) -> int:
     """The size of a piece that is a file or a folder of files; 0 where its name says nothing about any."""
-    return sum(info.size for info in _files(piece))
+    return sum(info.size for info in piece_files(piece))
 
 
 def piece_stamp(piece: str) -> str:
@@ -54,21 +55,24 @@ def piece_stamp(piece: str) -> str:
 
     Empty where a piece names no file: then its name decides alone.
     """
-    found = [[info.base_name, info.size, info.mtime_ns] for info in _files(piece)]
+    found = [[info.base_name, info.size, info.mtime_ns] for info in piece_files(piece)]
     return hashlib.sha256(json.dumps(found).encode()).hexdigest() if found else ""
 
 
-def _files(piece: str) -> list[fs.FileInfo]:
-    """The file of a piece, where it is `path` or `path@offset`, or the files right in its folder."""
-    for name in (piece, piece.rpartition("@")[0]):
-        try:
-            system, path = fs.FileSystem.from_uri(name) if "://" in name else (fs.LocalFileSystem(), name)
-            info = system.get_file_info(path)
-            found = [info]
-            if info.type == fs.FileType.Directory and path:
-                found = sorted(system.get_file_info(fs.FileSelector(path)), key=lambda one: one.base_name)
-        except (OSError, ValueError):  # not an address that Arrow knows
-            continue
-        if info.type != fs.FileType.NotFound:
-            return [one for one in found if one.type == fs.FileType.File]
-    return []
+def piece_files(piece: str) -> list[fs.FileInfo]:
+    """The file that a piece is, or is of, or the files right in its folder."""
+    system, path = where(parted(piece)[0])
+    with telling(piece):
+        info = system.get_file_info(path)
+        folder = info.type == fs.FileType.Directory
+        found = system.get_file_info(fs.FileSelector(path)) if folder else [info]
+    files = [one for one in found if one.type == fs.FileType.File and _is_named(one)]
+    return sorted(files, key=lambda one: one.base_name)
+
+
+def _is_named(info: fs.FileInfo) -> bool:
+    """Whether its name is UTF-8; no source reads what has another."""
+    try:
+        return bool(info.base_name)
+    except UnicodeDecodeError:
+        return False

@@ -44,7 +44,13 @@ class Stage(Settings):
     version: ClassVar[int] = 1
     reads: ClassVar[tuple[str, ...]] = ("text",)  # columns
 
-    where: Where = {}  # only documents that fit; others pass by
+    where: Where = {}  # only documents that fit take part; others pass by
+
+    relation: ClassVar[str] = "filtered_by"  # to a run, of the files that it opens; see puna/lineage.py
+
+    def opens(self) -> tuple[str, ...]:
+        """Files and folders on whose content its answers depend."""
+        return ()
 
     def fingerprint(self) -> str:
         """Of what this stage answers: its name, version and settings."""

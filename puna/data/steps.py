@@ -24,7 +24,6 @@ def steps_of(recipe: Recipe) -> list[Step]:
     need(list(last) == endings, problem, error=DataError)
     for stage in recipe.stages[: len(recipe.stages) - len(endings)]:
         if isinstance(stage, Removal | Edit | Survey):
-            need(not stage.where, f"{stage.name} is for all documents: it has no `where`", error=DataError)
             runs.append((stage, []))
         else:
             runs[-1][1].append(stage)
@@ -37,7 +36,6 @@ def steps_of(recipe: Recipe) -> list[Step]:
         steps.append(Map(name, tuple(chained), documents, removal, decisions))
         documents = name
     for ending in endings:
-        need(not ending.where, f"{ending.name} is for all documents: it has no `where`", error=DataError)
         for finish in ending.finishes():
             emit = f"{len(steps):02d}-{finish.name}.emit"
             steps.append(Emit(emit, ending, finish, documents))

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from puna.data.receipts import Output, Receipt
 from puna.errors import DataError
 
-ENGINE = 2  # raise it when the engine begins to write other bytes for the same stages
+ENGINE = 3  # raise it when the engine begins to write other bytes for the same stages
 Done = Mapping[str, Sequence[Receipt]]  # step -> receipts, in the order of its tasks
 
 

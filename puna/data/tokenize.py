@@ -19,7 +19,7 @@ from puna.data.rounds import Ending, Finish
 from puna.data.shards import ShardWriter, shard_name
 from puna.data.stage import Annotation, Stage
 from puna.errors import DataError, need
-from puna.tokenizer.formats import load
+from puna.tokenizer.formats import load, tokenizer_file
 from puna.tokenizer.tokenizer import Tokenizer
 
 ROWS = pa.schema(  # what is shuffled
@@ -40,6 +40,11 @@ class Framed(Stage):
     tokenizer: Path  # a folder, tokenizer.json, tokenizer.model or .gguf
     bos: bool | str = True  # the vocabulary's own, none, or the text of a special token
     eos: bool | str = True
+
+    relation = "tokenized_by"
+
+    def opens(self) -> tuple[str, ...]:
+        return (str(tokenizer_file(self.tokenizer)),)
 
     def fingerprint(self) -> str:
         """Of the vocabulary's content, wherever its file lies."""
@@ -95,7 +100,7 @@ class TokenShards(Framed, Ending):
             pa.FixedSizeBinaryArray.from_buffers(pa.binary(16), len(rows), [None, pa.py_buffer(names)]),
             pa.array(copy.astype(np.uint32)),
             table["source"].take(pa.array(rows)),
-            ids.take(pa.array(rows)),
+            ids if (times == 1).all() else ids.take(pa.array(rows)),  # a copy is as long as the text
         ]
         return pa.Table.from_arrays(columns, schema=ROWS)
 

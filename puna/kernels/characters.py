@@ -12,6 +12,7 @@ Folding is Unicode's simple lower case, the typographic apostrophe becoming the 
 
 import re
 import unicodedata
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
@@ -59,36 +60,47 @@ def _folded(code: int) -> int:
 def table() -> str:
     """The text of `cpu/characters.h`; commit what it gives to change what a word is."""
     sets = [_listed(ranges) for ranges in (TERMINAL, WIDE, SPACELESS, JOINERS)]
-    kinds: list[list] = []  # first, last, kind
-    for code in range(EVERY):
-        kind = _kind(code, *sets)
-        if kinds and kinds[-1][2] == kind and kinds[-1][1] == code - 1:
-            kinds[-1][1] = code
-        elif kind != "S":
-            kinds.append([code, code, kind])
-    folds: list[list[int]] = []  # first, last, step, what is added
-    for code in (code for code in range(EVERY) if not 0xD800 <= code < 0xE000 and _folded(code) != code):
-        run, added = folds[-1] if folds else [0, -9, 1, 0], _folded(code) - code
-        if run[3] == added and (code - run[1] == run[2] or (run[0] == run[1] and code - run[1] == 2)):
-            run[1], run[2] = code, code - run[1]
-        else:
-            folds.append([code, code, 1, added])
-    written = [f"{{0x{a:x}, 0x{b:x}, {_quoted(kind)}}}," for a, b, kind in kinds]
-    changed = [f"{{0x{a:x}, 0x{b:x}, {step}, {added}}}," for a, b, step, added in folds]
+    folded = {code: _folded(code) for code in range(EVERY) if not 0xD800 <= code < 0xE000}
     head = f"// Made by puna/kernels/characters.py from Unicode {unicodedata.unidata_version}; do not edit.\n"
     return (
         f"{head}#pragma once\nstruct KindRange {{ unsigned first, last; char kind; }};\n"
         "struct FoldRange { unsigned first, last, step; int add; };\n"
-        f"static const KindRange KIND_RANGES[] = {{\n{_wrapped(written)}}};\n"
-        f"static const FoldRange FOLD_RANGES[] = {{\n{_wrapped(changed)}}};\n"
+        f"static const KindRange KIND_RANGES[] = {{\n{kind_ranges('S', lambda code: _kind(code, *sets))}}};\n"
+        f"static const FoldRange FOLD_RANGES[] = {{\n{fold_ranges(folded)}}};\n"
     )
+
+
+def kind_ranges(usual: str, kind_of: Callable[[int], str]) -> str:
+    """Every character's kind as ranges {first, last, kind}, but for those of the `usual` kind."""
+    kinds: list[list] = []  # first, last, kind
+    for code in range(EVERY):
+        kind = kind_of(code)
+        if kinds and kinds[-1][2] == kind and kinds[-1][1] == code - 1:
+            kinds[-1][1] = code
+        elif kind != usual:
+            kinds.append([code, code, kind])
+    return wrapped([f"{{0x{a:x}, 0x{b:x}, {_quoted(kind)}}}," for a, b, kind in kinds])
+
+
+def fold_ranges(folded: dict[int, int]) -> str:
+    """What characters fold to as ranges {first, last, step, what is added}; codes in order."""
+    folds: list[list[int]] = []
+    for code, to in folded.items():
+        if code == to:
+            continue
+        run, added = folds[-1] if folds else [0, -9, 1, 0], to - code
+        if run[3] == added and (code - run[1] == run[2] or (run[0] == run[1] and code - run[1] == 2)):
+            run[1], run[2] = code, code - run[1]
+        else:
+            folds.append([code, code, 1, added])
+    return wrapped([f"{{0x{a:x}, 0x{b:x}, {step}, {added}}}," for a, b, step, added in folds])
 
 
 def _quoted(kind: str) -> str:
     return {"\n": r"'\n'", "'": r"'\''"}.get(kind, f"'{kind}'")
 
 
-def _wrapped(parts: list[str]) -> str:
+def wrapped(parts: list[str]) -> str:
     lines = [""]
     for part in parts:
         if len(lines[-1]) + len(part) > 108:
@@ -100,8 +112,12 @@ def _wrapped(parts: list[str]) -> str:
 @cache
 def kinds_and_folds() -> tuple[str, str]:
     """Two strings of every character, for str.translate: its kind, and what it folds to."""
-    text = TABLE.read_text("utf-8")
-    kinds, folds = ["S"] * EVERY, [chr(code) for code in range(EVERY)]
+    return read_table(TABLE.read_text("utf-8"), "S")
+
+
+def read_table(text: str, usual: str) -> tuple[str, str]:
+    """The same of the text of any header that `kind_ranges` and `fold_ranges` wrote."""
+    kinds, folds = [usual] * EVERY, [chr(code) for code in range(EVERY)]
     for first, last, kind in re.findall(r"\{0x(\w+), 0x(\w+), '(\\?.)'\}", text):
         a, b = int(first, 16), int(last, 16) + 1
         kinds[a:b] = [{r"\n": "\n", r"\'": "'"}.get(kind, kind)] * (b - a)

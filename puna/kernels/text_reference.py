@@ -8,10 +8,11 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from itertools import groupby
+from itertools import groupby, pairwise
 
 import numpy as np
 
+from puna.kernels import normal
 from puna.kernels.characters import kinds_and_folds
 
 SIXTY_FOUR = (1 << 64) - 1
@@ -46,6 +47,14 @@ def hash_of(text: str) -> int:
     for character in text:
         h = (h ^ ord(character)) * 0x100000001B3 & SIXTY_FOUR
     return mix(h)
+
+
+def hash_of_normal(word: str) -> int:
+    """The same of a normal word: a polynomial of its code points, then mixed in a way of its own."""
+    h = sum((ord(c) + 1) * pow(GOLDEN, i, 1 << 64) for i, c in enumerate(word, 1)) & SIXTY_FOUR
+    h = (h ^ h >> 31) * 0x7FB5D329728EA185 & SIXTY_FOUR
+    h = (h ^ h >> 27) * 0x81DADEF4BC2DD44D & SIXTY_FOUR
+    return h ^ h >> 33
 
 
 def hash_of_words(hashes: Sequence[int]) -> int:
@@ -92,31 +101,95 @@ def _columns(rows: list[list[tuple]], *types: type) -> tuple[np.ndarray, ...]:
     return *(np.array(field, kind) for field, kind in zip(fields, types, strict=True)), offsets
 
 
-def words(data, offsets):
-    rows = [
-        [(hash_of(d.folded[a:b]), b - a, d.bytes_at[a], d.bytes_at[b]) for a, b in d.words]
-        for d in documents(data, offsets)
-    ]
-    return _columns(rows, np.uint64, np.int32, np.int64, np.int64)
-
-
-def ngrams(data, offsets, n):
-    hashes, _, starts, ends, places = words(data, offsets)
-    plain, rows = hashes.tolist(), []
-    for first, last in zip(places[:-1].tolist(), places[1:].tolist(), strict=True):
-        at = range(first, last - n + 1)
-        rows.append([(hash_of_words(plain[i : i + n]), starts[i], ends[i + n - 1]) for i in at])
+def words(data, offsets, meaning):
+    """The words that words.py says, by hash and by first byte and byte behind."""
+    rows = []
+    for d in documents(data, offsets):
+        if meaning in ("normal", "signs"):
+            found = [(hash_of_normal(word), a, b) for word, a, b in _normal_words(d.text, meaning == "signs")]
+        else:
+            folded = d.folded if meaning == "plain" else _digits_alike(d)
+            found = [(hash_of(folded[a:b]), a, b) for a, b in d.words]
+        rows.append([(h, d.bytes_at[a], d.bytes_at[b]) for h, a, b in found])
     return _columns(rows, np.uint64, np.int64, np.int64)
 
 
-def minhash(data, offsets, multiply, add, n):
+def _digits_alike(d: Document) -> str:
+    return "".join("0" if kind == "D" else c for c, kind in zip(d.folded, d.kinds, strict=True))
+
+
+def _normal_words(text: str, signs: bool) -> list[tuple[str, int, int]]:
+    """(folded word, where it begins, where it ends) of characters of one kind side by side; see normal.py."""
+    kinds, folds = normal.kinds_and_folds()
+    found: list[tuple[str, int, int]] = []
+    last = " "
+    for at, character in enumerate(text):
+        for c in folds.get(ord(character), character):
+            kind = " " if kinds[ord(c)] == "S" and not signs else kinds[ord(c)]
+            if kind == last and kind in "LS":
+                found[-1] = found[-1][0] + c, found[-1][1], at + 1
+            elif kind != " ":
+                found.append((c, at, at + 1))
+            last = kind
+    return found
+
+
+def _rows_of(hashes: np.ndarray, first: np.ndarray) -> list[tuple[int, list[int]]]:
+    """(number of the first word, hashes) of each row."""
+    return [(a, hashes[a:b].tolist()) for a, b in pairwise(first.tolist())]
+
+
+def runs(hashes, first, n):
+    rows = [
+        [(hash_of_words(row[i : i + n]), start + i) for i in range(len(row) - n + 1)]
+        for start, row in _rows_of(hashes, first)
+    ]
+    return _columns(rows, np.uint64, np.int64)
+
+
+def said_before(hashes, first, n, times):
+    said = []
+    for _, row in _rows_of(hashes, first):
+        seen: Counter[tuple[int, ...]] = Counter()
+        until = 0
+        for i in range(len(row)):
+            run = tuple(row[i : i + n])
+            until = i + n if len(run) == n and seen[run] >= times else until
+            seen[run] += 1
+            said.append(i < until)
+    return np.array(said, np.uint8)
+
+
+def lookup(hashes, known, sieve):
+    """The sieve makes no difference: it spares the native twin a search."""
+    at = {h: place for place, h in reversed(list(enumerate(known.tolist())))}
+    found = [(which, at[h]) for which, h in enumerate(hashes.tolist()) if h in at]
+    return _columns([found], np.int64, np.int64)[:2]
+
+
+def known_runs(hashes, first, n, known, sieve):
+    found = runs(hashes, first, n)
+    which, places = lookup(found[0], known, sieve)
+    return found[1][which], places
+
+
+def sets(hashes, offsets):
+    return _columns([[(h,) for h in sorted(set(row))] for _, row in _rows_of(hashes, offsets)], np.uint64)
+
+
+def shared(hashes, offsets, left, right):
+    rows = [set(row) for _, row in _rows_of(hashes, offsets)]
+    return np.array([len(rows[a] & rows[b]) for a, b in zip(left, right, strict=True)], np.int64)
+
+
+def minhash(data, offsets, multiply, add, n, fewest):
     """The least of each permutation x * multiply + add, then x ^ x >> 15, of the 32-bit shingles x."""
-    hashes, *_, places = words(data, offsets)
+    hashes, *_, places = words(data, offsets, "plain")
     plain, least = hashes.tolist(), np.full((len(places) - 1, len(multiply)), 0xFFFFFFFF, np.uint32)
     for row, (first, last) in enumerate(zip(places[:-1].tolist(), places[1:].tolist(), strict=True)):
         starts = range(first, max(last - n, first) + 1 if last > first else first)
         shingles = [hash_of_words(plain[i : min(i + n, last)]) >> 32 for i in starts]
-        if shingles:
+        if shingles and last - first >= fewest:
             permuted = np.array(shingles, np.uint32)[:, None] * multiply + add
             least[row] = (permuted ^ permuted >> np.uint32(15)).min(axis=0)
     return least
@@ -146,11 +219,11 @@ def line_marks(data, offsets):
     return _columns(rows, np.int32, np.int32, np.int32, np.uint8, np.int64, np.int64)
 
 
-def join_lines(data, starts, ends, offsets):
+def join_spans(data, starts, ends, offsets, feeds):
     plain, spans = data.tobytes(), list(zip(starts.tolist(), ends.tolist(), strict=True))
     texts = [
-        b"\n".join(plain[start:end] for start, end in spans[first:last])
-        for first, last in zip(offsets[:-1].tolist(), offsets[1:].tolist(), strict=True)
+        (b"\n" if feeds else b"").join(plain[start:end] for start, end in spans[first:last])
+        for first, last in pairwise(offsets.tolist())
     ]
     joined = np.frombuffer(b"".join(texts), np.uint8)
     return joined, np.cumsum([0, *map(len, texts)], dtype=np.int64)
@@ -175,7 +248,7 @@ def counters(data, offsets, stop_words, short_line, repeats):
     """(documents, names) int64, the names being text.COUNTERS; zeros under REPEATS if not asked for."""
     stops = set(stop_words.tolist())
     rows = [_counts(d, stops, short_line) + _repeats(d, repeats) for d in documents(data, offsets)]
-    return np.array(rows, np.int64).reshape(len(offsets) - 1, 30)
+    return np.array(rows, np.int64).reshape(len(offsets) - 1, 32)
 
 
 def _counts(d: Document, stop_words: set[int], short_line: int) -> list[int]:
@@ -185,7 +258,9 @@ def _counts(d: Document, stop_words: set[int], short_line: int) -> list[int]:
     counts += [_symbols(d), d.text.count("#"), d.text.count("...") + d.text.count("…")]
     counts.append(len({hash_of(word) for word in found} & stop_words))
     counts.append(sum(_sentences(line) for line in d.kinds.split("\n")))
-    return counts + _line_counts(d, short_line)
+    pieces = d.kinds.replace("\n", " ").split()
+    lines = _line_counts(d, short_line)
+    return [*counts, *lines, len(pieces), sum(bool(re.search("[LH]", piece)) for piece in pieces)]
 
 
 def _repeats(d: Document, wanted: bool) -> list[int]:

@@ -7,6 +7,7 @@ import json
 import shutil
 from pathlib import Path
 
+from puna import __version__, lineage
 from puna.errors import need
 from puna.gguf import size_in_bytes
 from puna.hub import Place
@@ -36,6 +37,7 @@ def export(place: Place, to: str, out: Path, dtype: str | None = None, overwrite
     tokenizer = formats.load(place.path)
     vocabulary = formats.to_meta(tokenizer) if to == "meta" else b""  # refused before the weights are written
     _prepare(weights, dict.fromkeys((name for name, _ in shapes(weights.config)), kind), out, overwrite)
+    parent = lineage.parent_of(place.path, "converted_from")
     if to == "hf":
         hf.write_folder(weights, out, kind)
         formats.to_hf(tokenizer, out)
@@ -43,6 +45,7 @@ def export(place: Place, to: str, out: Path, dtype: str | None = None, overwrite
     else:
         meta.write_folder(weights, out, hf.DTYPES[kind])
         (out / "tokenizer.model").write_bytes(vocabulary)
+    _write_lineage(out, parent, kind.lower())
 
 
 def quantize(place: Place, mix: str, out: Path, overwrite: bool = False) -> None:
@@ -52,7 +55,16 @@ def quantize(place: Place, mix: str, out: Path, overwrite: bool = False) -> None
     check(weights)
     _prepare(weights, {name: choose(name, shape) for name, shape in shapes(weights.config)}, out, overwrite)
     keys = {**formats.to_gguf(formats.load(place.path)), "general.file_type": mix_of(mix).file_type}
+    parent = lineage.parent_of(place.path, "converted_from" if mix.upper() in hf.DTYPES else "quantised_from")
     write_gguf(weights, out, choose, keys, name=out.stem)
+    _write_lineage(out, parent, mix)
+
+
+def _write_lineage(out: Path, parent: lineage.Parent, numbers: str) -> None:
+    """Say beside the weights whose they are: a change of layout changes no licence."""
+    facts = {"numbers": numbers, "puna": __version__}
+    node = lineage.node_of(out, "weights", [parent], licence=parent.licence, facts=facts)
+    lineage.write(out, node)
 
 
 def _prepare(weights: Weights, kinds: dict[str, str], out: Path, overwrite: bool) -> None:

@@ -10,25 +10,16 @@ from puna.tokenizer.huggingface import to_hf
 from puna.tokenizer.meta import to_meta
 from puna.tokenizer.tokenizer import Tokenizer
 
-__all__ = ["from_gguf", "load", "to_gguf", "to_hf", "to_meta"]
+__all__ = ["from_gguf", "load", "to_gguf", "to_hf", "to_meta", "tokenizer_file"]
 
 JSON, MODEL = "tokenizer.json", "tokenizer.model"
 
 
 def load(path: Path) -> Tokenizer:
     """The tokenizer of a folder, a tokenizer.json or a tokenizer.model. A GGUF's is `from_gguf(keys)`."""
-    path = Path(path)
-    if path.is_file() and path.suffix not in (".json", ".model"):
-        return from_gguf(open_gguf(path).keys)
-    places = [path / JSON, path / MODEL] if path.is_dir() else [path]
-    found = next((place for place in places if place.is_file()), None)
-    need(
-        found is not None and found.suffix in (".json", ".model"),
-        f"{path}: no {JSON} and no {MODEL} here",
-        "a model folder with its tokenizer files",
-        TokenizerError,
-    )
-    assert found is not None
+    found = tokenizer_file(Path(path))
+    if found.suffix not in (".json", ".model"):
+        return from_gguf(open_gguf(found).keys)
     try:
         return huggingface.read(found) if found.suffix == ".json" else meta.read(found)
     except OSError as problem:
@@ -38,3 +29,19 @@ def load(path: Path) -> Tokenizer:
     except TokenizerError as problem:
         where = "" if str(path) in str(problem) else f"{found}: "
         raise TokenizerError(f"{where}{problem}") from None
+
+
+def tokenizer_file(path: Path) -> Path:
+    """The file that is read for the tokenizer of a path."""
+    if path.is_file() and path.suffix not in (".json", ".model"):
+        return path
+    places = [path / JSON, path / MODEL] if path.is_dir() else [path]
+    found = next((place for place in places if place.is_file()), None)
+    need(
+        found is not None and found.suffix in (".json", ".model"),
+        f"{path}: no {JSON} and no {MODEL} here",
+        "a model folder with its tokenizer files",
+        TokenizerError,
+    )
+    assert found is not None
+    return found

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from puna import __version__, lineage
 from puna.errors import TokenizerError, need
 from puna.gguf_writer import GgufWriter
 from puna.tokenizer import merges, specials
@@ -66,6 +67,14 @@ def save(tokenizer: Tokenizer, folder: Path) -> list[str]:
         return names
     model.write_bytes(to_meta(tokenizer))
     return [*names, model.name]
+
+
+def save_lineage(tokenizer: Tokenizer, folder: Path, texts: Iterable[Path], special: str) -> None:
+    """Say beside a saved vocabulary which files it was learned from."""
+    facts = {"size": tokenizer.size, "split": tokenizer.split.name, "special": special}
+    facts |= {"fingerprint": tokenizer.fingerprint(), "puna": __version__}
+    parents = [lineage.parent_of(path, "trained_on") for path in texts]
+    lineage.write(folder, lineage.node_of(folder, "vocabulary", parents, facts=facts))
 
 
 def _pieces(words: list[bytes], split: Split) -> Pieces:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -13,7 +14,7 @@ import pytest
 import torch
 from openai import OpenAI
 
-from puna import hub
+from puna import hub, lineage
 from puna.model import hf
 from puna.model.names import shapes
 from puna.quant.source import open_weights
@@ -75,6 +76,22 @@ def test_a_model_goes_through_every_layout_and_comes_back_whole(nano, tmp_path):
         assert "260" in text
 
 
+def test_a_model_in_another_layout_says_which_one_it_was_and_keeps_its_licence(nano, tmp_path):
+    source = shutil.copytree(nano, tmp_path / "source")
+    (source / "README.md").write_text("---\nlicense: llama3.2\n---\n")
+    puna("export", source, "--to", "gguf", "--out", "a.gguf", cwd=tmp_path)
+    puna("quantize", "a.gguf", "--to", "q8_0", "--out", "b.gguf", cwd=tmp_path)
+    puna("export", "b.gguf", "--to", "hf", "--out", "c", cwd=tmp_path)
+    nodes = [lineage.read(tmp_path / name) for name in ("a.gguf", "b.gguf", "c")]
+    assert [node.licence for node in nodes] == ["llama3.2"] * 3
+    relations = [parent.relation for node in nodes for parent in node.parents]
+    assert relations == ["converted_from", "quantised_from", "converted_from"]
+    above = [lineage.node_of(source, "weights").id, nodes[0].id, nodes[1].id]
+    assert [parent.id for node in nodes for parent in node.parents] == above
+    assert all(lineage.problems(tmp_path / name) == [] for name in ("a.gguf", "b.gguf", "c"))
+    assert "quantised_from a.gguf" in puna("look", "b.gguf", cwd=tmp_path).stdout
+
+
 def test_a_vocabulary_that_metas_layout_cannot_hold_is_told_before_hours_of_writing(nano, tmp_path):
     done = puna("export", nano, "--to", "meta", "--out", "m", cwd=tmp_path, code=2)
     assert "tokenizer.model" in done.stderr and "--to hf" in done.stderr and os.listdir(tmp_path) == []
@@ -82,7 +99,7 @@ def test_a_vocabulary_that_metas_layout_cannot_hold_is_told_before_hours_of_writ
 
 def test_nothing_is_overwritten_unless_asked(nano, tmp_path):
     name = puna("quantize", nano, "--to", "Q8_0", cwd=tmp_path).stdout.strip()
-    assert name == "nano.Q8_0.gguf" and os.listdir(tmp_path) == [name]
+    assert name == "nano.Q8_0.gguf" and sorted(os.listdir(tmp_path)) == [name, f"{name}.lineage.json"]
     before = (tmp_path / name).read_bytes()
     done = puna("quantize", nano, "--to", "q8_0", "--out", name, cwd=tmp_path, code=2)
     assert "already exists" in done.stderr and "--overwrite" in done.stderr

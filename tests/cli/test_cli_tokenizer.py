@@ -11,6 +11,7 @@ from terminal import ROOT, environment
 
 pytest.importorskip("rustbpe", reason="the library that merges")
 
+from puna import lineage
 from puna.tokenizer.formats import load
 
 TEXT = Path(random.__file__)
@@ -41,6 +42,17 @@ def test_training_writes_a_tokenizer_for_every_reader_and_says_so(learned):
     assert tokenizer.fingerprint() == facts["fingerprint"] and tokenizer.size == 700
     text = TEXT.read_text()
     assert tokenizer.decode(tokenizer.encode(text)) == text
+
+
+def test_a_vocabulary_says_what_it_was_learned_from_and_look_tells_it(learned):
+    home, (_, out, _) = learned
+    node, facts = lineage.read(home / "mine"), json.loads(out)
+    assert (node.kind, node.facts["fingerprint"]) == ("vocabulary", facts["fingerprint"])
+    assert [(p.relation, p.id) for p in node.parents] == [("trained_on", lineage.node_of(TEXT, "file").id)]
+    assert lineage.problems(home / "mine") == []
+    command = [sys.executable, "-m", "puna.cli.main", "look", str(home / "mine"), "--json"]
+    told = json.loads(subprocess.run(command, capture_output=True, check=True, env=environment(home)).stdout)
+    assert (told["layout"], told["size"], told["lineage"]["id"]) == ("vocabulary", 700, node.id)
 
 
 def test_other_rules_and_special_tokens_are_a_flag(learned):

@@ -37,6 +37,8 @@ OTHER = [
     "http://[::1]:81/a",
     "http://a.b/x?q=1&q=2",
     "http://www.a.b/x?q=1",
+    "http://a.b/x?q=1#!/user/bfj",
+    "http://a.b/x?q=1#/room/2",
     "http://[::",
     "ftp://a.b/x?q=1",
 ]

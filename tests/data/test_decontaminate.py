@@ -9,11 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save
 
+from puna.data import decontaminate
 from puna.data.array_file import read_arrays
 from puna.data.benchmark_runs import BenchmarkSettings, build_runs, load_runs
 from puna.data.benchmarks import Benchmark, read_benchmark
-from puna.data.decontaminate import BenchmarkOverlap, Decontaminate, find
-from puna.data.document import documents, make_id
+from puna.data.decontaminate import BenchmarkOverlap, Decontaminate
+from puna.data.document import documents, make_id, text_buffers
 from puna.data.stage import KEEP
 from puna.errors import ConfigError, DataError, PunaError
 
@@ -33,6 +34,10 @@ def pages(*texts):
             for at, text in enumerate(texts)
         ]
     )
+
+
+def find(texts, runs):
+    return decontaminate.find(*text_buffers(pages(*texts)), runs)
 
 
 def write(path, rows):
@@ -194,7 +199,9 @@ def test_the_same_document_gets_the_same_answer_alone_and_among_many(runs):
     texts = [f"{FILLER} {at} " + (QUESTION if at % 7 == 0 else "") for at in range(1200)]
     together, opened = find(texts, load_runs(runs)), load_runs(runs)
     assert together.counts.tolist() == [find([text], opened).counts[0] for text in texts]
-    assert together.spans[700] == find(texts[700:701], opened).spans[0]
+    before = sum(len(text.encode()) for text in texts[:700])
+    alone = find(texts[700:701], opened).spans[0]
+    assert alone and together.spans[700] == [(a + before, b + before) for a, b in alone]
 
 
 def test_a_set_is_the_same_file_every_time_and_its_change_is_noticed(runs, tmp_path):
@@ -255,7 +262,7 @@ def test_benchmark_files_that_are_broken_are_told_by_name(tmp_path, name, data, 
 
 
 def test_a_set_that_is_not_what_it_says_is_refused(runs, tmp_path):
-    facts, arrays = read_arrays(runs, "benchmark-runs", 1)
+    facts, arrays = read_arrays(runs, "benchmark-runs", 2)
     hashes = arrays["hashes.13"]
     for wrong_facts, wrong_arrays in (
         ({"names": []}, {}),

@@ -35,7 +35,7 @@ def crawls():
     rng = np.random.default_rng(1)
     first = [random_words(rng, 120) for _ in range(60)]
     own = [random_words(rng, 120) for _ in range(20)]
-    near = [replaced(rng, words, 0.01) + ["more"] * 3 for words in first[20:40]]
+    near = [replaced(rng, words, 0.01) + ["x1"] * 3 for words in first[20:40]]
     halves = [words[:60] + random_words(rng, 60) for words in first[40:]]
     urls = [f"http://a.b/{n}" for n in range(60)]
     second = [*first[:20], *near, *halves, *own, *own]

@@ -9,7 +9,7 @@ import pytest
 from puna.data.dedup.lines import FrequentLines
 from puna.data.dedup.substrings import SharedPassages
 from tests.data.planted import random_words, table
-from tests.data.rounds import dealt, edited
+from tests.data.rounds import dealt, edited, run
 
 
 def texts(shards):
@@ -89,6 +89,14 @@ def test_a_shared_passage_stays_in_the_best_document_and_goes_from_the_others():
         assert len(remains) < 80, "most of the 200 words are gone"
         rest = iter(middle)
         assert all(word in rest for word in remains), "what is left is in order"
+
+
+def test_a_group_of_rows_is_cut_as_in_its_whole_shard():
+    rows, _ = passages(np.random.default_rng(5))
+    stage = SharedPassages()
+    side = run(stage, [rows])[0]
+    parts = [stage.apply(part, side) for part in (rows.slice(0, 7), rows.slice(7))]
+    assert texts(parts) == texts([stage.apply(rows, side)]) != texts([rows])
 
 
 def test_a_short_shared_passage_and_repeats_within_a_document_stay():

@@ -13,6 +13,7 @@ from puna.data.exchange import (
     by_partition,
     by_shard,
     key_bits,
+    key_order,
     read_all,
     read_place,
     sorted_shares,
@@ -23,9 +24,9 @@ from puna.errors import DataError
 
 
 def written(store: Store, name: str, table: pa.Table, partitions: int) -> str:
-    rows, places = by_partition(table, partitions, "a test")
+    places = by_partition(table, partitions, "a test")
     with store.writing(name) as sink:
-        write_rows(sink, rows, places, partitions)
+        write_rows(sink, table, places, partitions)
     return name
 
 
@@ -56,6 +57,30 @@ def test_every_row_arrives_once_in_the_order_promised(tmp_path_factory, tasks, p
     assert sorted(found) == sorted(everything)
 
 
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.one_of(st.integers(0, 2**64 - 1), st.integers(0, 3), st.integers(2**60, 2**60 + 3))),
+    st.integers(0, 2**20),
+)
+def test_the_order_of_keys_is_the_stable_one(keys, seed):
+    drawn = np.random.default_rng(seed).integers(0, 2**33, 300, np.uint64)  # many agree in their upper halves
+    both = np.concatenate([np.array(keys, np.uint64), drawn])
+    assert (key_order(both) == np.argsort(both, kind="stable")).all()
+
+
+def test_a_slice_in_which_a_byte_changed_is_damaged(tmp_path):
+    store = Store.at(tmp_path)
+    written(store, "0.rows", rows_of(list(range(100)), 0), 1)
+    data = (tmp_path / "0.rows").read_bytes()
+    with Rows(store, "0.rows") as rows:
+        end = rows.offsets(rows.count)[0][0]
+    for at in range(0, end, 7):
+        changed = data[:at] + bytes([data[at] ^ 4]) + data[at + 1 :]
+        (tmp_path / "0.rows").write_bytes(changed)
+        with pytest.raises(DataError, match=r"0.rows is damaged.*\n  try: run again"):
+            read_place(store, ["0.rows"], 0)
+
+
 def test_small_numbers_spread_over_partitions_too():
     places = key_bits(np.arange(4096, dtype=np.uint64), 0, 4)
     assert np.bincount(places, minlength=16).min() > 200
@@ -66,9 +91,9 @@ def test_results_go_to_their_shards_in_order(tmp_path):
         Store.at(tmp_path),
         pa.table({"shard": pa.array([2, 0, 2, 1], pa.uint32()), "n": [1, 2, 3, 4]}),
     )
-    rows, places = by_shard(table, 4, "a test")
+    places = by_shard(table, 4, "a test")
     with store.writing("some.rows") as sink:
-        write_rows(sink, rows, places, 4)
+        write_rows(sink, table, places, 4)
     assert [read_place(store, ["some.rows"] * 2, shard)["n"].to_pylist() for shard in range(4)] == [
         [2, 2], [4, 4], [1, 3, 1, 3], [],
     ]  # fmt: skip

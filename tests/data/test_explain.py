@@ -1,12 +1,18 @@
 """Any document's fate is told, with value and sibling; two runs are compared; a plan is made, also on paper."""
 
+import pyarrow.parquet as pq
 import pytest
 from toy_stages import Count, Made, SameText, Short, recipe, survivors
 
 from puna.data.estimate import Size, plan, rates
-from puna.data.explain import diff, explain, report
-from puna.data.pipeline import run
+from puna.data.explain import ANSWERS, diff, explain, left_out
+from puna.data.kinds import STAGES
+from puna.data.pipeline import receipts_of, run
+from puna.data.report import costs
+from puna.data.sources.jsonl import Jsonl
 from puna.errors import DataError
+
+FAMILIES = ("source", "shard", "emit", "reduce", "write")  # of what the engine does itself
 
 
 @pytest.fixture(scope="module")
@@ -41,18 +47,6 @@ def test_what_was_never_there_has_no_fate_and_no_run_is_an_error(out, tmp_path):
         explain(tmp_path, "x")
 
 
-def test_the_funnel_adds_up(out):
-    said = report(out)
-    steps = [said["steps"][name] for name in ("00-read", "03-toy.same", "10-toy.verified")]
-    for facts in steps:
-        assert facts["rows_in"] == facts["rows_out"] + sum(facts["drops"].values())
-    assert [facts["rows_in"] for facts in steps] == [240, steps[0]["rows_out"], steps[1]["rows_out"]]
-    assert said["drops"] == {
-        "toy.same.text": 36,
-        "toy.short.few_words": steps[0]["drops"]["toy.short.few_words"],
-    }
-
-
 def test_two_runs_differ_by_the_documents_of_the_stage_that_changed(out, tmp_path):
     assert diff(out, out)["only_first"] == {"documents": 0, "examples": []}
     run(recipe(stages=(Count(), Short(few=12), SameText())), tmp_path)
@@ -75,6 +69,61 @@ def test_a_crawl_of_three_billion_pages_is_planned_on_paper():
 def test_receipts_replace_the_rates_of_the_package(out):
     known, measured = rates()["text_mb_s"], rates(out)["text_mb_s"]
     assert measured["toy.count"] > 0 and "toy.count" not in known
-    spent = report(out)["steps"]["00-read"]
+    spent = costs(receipts_of(out))["00-read"]
     assert measured["toy.count"] == pytest.approx(spent["bytes"] / 1e6 / spent["stage_s"]["toy.count"])
     assert plan(recipe(), run=out)["tasks"] > 0
+
+
+def test_the_threshold_the_sibling_and_both_texts_come_with_the_answer(out):
+    copies = [
+        fate for row in range(0, 60, 5) if "dropped" in (fate := explain(out, f"http://x.org/1/{row}")[0])
+    ]
+    assert len(copies) > 2
+    for fate in copies:
+        assert fate["kept_instead"]["id"] == fate["sibling"] != fate["id"]
+        assert fate["kept_instead"]["text"] == fate["text"] and fate["characters"] == len(fate["text"])
+        assert fate["settings"][0]["name"] == "toy.same"
+    assert explain(out, copies[0]["id"]) == [copies[0]]
+
+
+def test_only_the_key_is_read_where_a_document_is_not(out, monkeypatch):
+    wanted, read = f"http://x.org/3/{7}", pq.ParquetFile.read_row_group
+    columns = []
+
+    def noting(file, group, names=None, **more):
+        columns.append(tuple(names or ["all"]))
+        return read(file, group, names, **more)
+
+    monkeypatch.setattr(pq.ParquetFile, "read_row_group", noting)
+    [fate] = explain(out, wanted)
+    groups = sum(pq.ParquetFile(path).num_row_groups for path in out.glob("*/[kd]*/*.parquet"))
+    assert fate["url"] == wanted and len(columns) < groups and columns.count(("url",)) >= len(columns) - 2
+
+
+def test_an_address_of_many_documents_has_a_bounded_answer(tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        Made, "row", lambda self, piece, row, made=Made.row: made(self, piece, row) | {"url": "same"}
+    )
+    run(recipe(stages=(Count(), Short())), tmp_path)
+    assert len(explain(tmp_path, "same")) == ANSWERS
+
+
+def test_what_sources_left_out_is_counted(tmp_path):
+    (tmp_path / "in.jsonl").write_text('{"text": "a word or two"}\nbroken\n{"text": ""}\n')
+    source = Jsonl(name="lines", paths=(str(tmp_path / "in.jsonl"),))
+    run(recipe(sources=(source,), stages=()), tmp_path / "out")
+    assert sum(left_out(tmp_path / "out").values()) == 2
+
+
+def test_every_stage_and_source_has_a_rate_of_its_own_or_of_its_family():
+    known = rates()["text_mb_s"]
+    assert [
+        name for name in STAGES if name.partition(".")[0] not in {key.partition(".")[0] for key in known}
+    ] == []
+    unused = [
+        key
+        for key in known
+        if key and key.partition(".")[0] not in {*FAMILIES, *(s.partition(".")[0] for s in STAGES)}
+    ]
+    assert unused == [] and all(rate > 0 for rate in known.values())
+    assert known["source.pages"] == known["source.warc"] < known["source"]  # where HTML is read

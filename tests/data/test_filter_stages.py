@@ -91,7 +91,7 @@ def test_an_annotation_adds_what_it_promises_to_each_row_by_itself(kind, counts)
 @pytest.mark.parametrize("kind", GATES, ids=lambda kind: kind.name)
 def test_a_gate_judges_each_row_by_itself_and_changes_nothing(kind, counts):
     gate, table = kind(), annotated(of_texts(*TEXTS), counts)
-    assert set(kind.reads) <= set(table.column_names)
+    assert set(gate.reads) <= set(table.column_names)
     before = table.to_pydict()
     verdict = gate(table)
     assert table.to_pydict() == before

@@ -1,15 +1,21 @@
 """Addresses are taken apart as browsers do, and lists of millions of domains are answered from a few bytes each."""
 
 import gzip
+import hashlib
 import tarfile
 import tracemalloc
+from concurrent.futures import ProcessPoolExecutor
 from importlib.util import find_spec
+from multiprocessing import get_context
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from puna.data.filters import urls as urls_module
+from puna.data.filters.lists import stamps
 from puna.data.filters.urls import Hosts, UrlLists, plain_host
 from puna.errors import DataError
 from tests.data.filter_rows import HOSTILE, of_urls, reasons
@@ -134,6 +140,68 @@ def test_lists_come_from_files_and_what_these_say_is_in_the_fingerprint(tmp_path
     plain.write_text("host.com\n")
     assert gate.fingerprint() != before
     assert reasons(gate, of_urls(*urls)) == [None, None, None, "url.domain", "url.domain"]
+
+
+def long_list(path, count=60_000):
+    path.write_text("".join(f"host-number-{i}.example.org\n" for i in range(count)))
+    return UrlLists(domain_files=(str(path),))
+
+
+def test_a_long_list_is_compiled_once_and_mapped_by_whoever_comes_later(tmp_path):
+    gate, urls = (
+        long_list(tmp_path / "domains"),
+        ["http://a.host-number-7.example.org/", "http://example.org/"],
+    )
+    assert reasons(gate, of_urls(*urls)) == ["url.domain", None]
+    (made,) = tmp_path.glob("domains.*.npy")
+    assert np.load(made).tolist() == sorted(set(np.load(made).tolist())) and len(np.load(made)) == 60_000
+    before, told = made.stat().st_mtime_ns, gate.fingerprint()
+    urls_module._hosts.cache_clear()
+    assert reasons(gate, of_urls(*urls)) == ["url.domain", None]
+    (mapped,) = urls_module._hosts((), stamps(gate.domain_files))
+    assert isinstance(mapped, np.memmap) and made.stat().st_mtime_ns == before
+    (tmp_path / "domains").write_text((tmp_path / "domains").read_text().replace("number-7.", "number-x."))
+    assert reasons(gate, of_urls(*urls)) == [None, None] and gate.fingerprint() != told
+    assert len(list(tmp_path.glob("domains.*.npy"))) == 2 and not list(tmp_path.glob("*.part"))
+
+
+@pytest.mark.parametrize("damage", [b"", b"no array", b"cut"])
+def test_a_compiled_list_that_is_damaged_is_made_again(tmp_path, damage):
+    gate = long_list(tmp_path / "domains")
+    assert reasons(gate, of_urls("http://host-number-7.example.org/")) == ["url.domain"]
+    (made,) = tmp_path.glob("*.npy")
+    whole = made.read_bytes()
+    made.write_bytes(whole[:-1000] if damage == b"cut" else damage)
+    urls_module._hosts.cache_clear()
+    assert reasons(gate, of_urls("http://host-number-7.example.org/")) == ["url.domain"]
+    assert made.read_bytes() == whole
+
+
+def test_where_nothing_can_be_written_the_list_is_held_in_memory(tmp_path):
+    folder = tmp_path / "theirs"
+    folder.mkdir()
+    gate = long_list(folder / "domains")
+    name = compiled_name(folder / "domains")
+    (folder / name).mkdir()  # nobody can put a file there, not even root
+    assert reasons(gate, of_urls("http://host-number-7.example.org/")) == ["url.domain"]
+    assert sorted(path.name for path in folder.iterdir()) == sorted(["domains", name])
+
+
+def compiled_name(path):
+    said = hashlib.sha256(path.read_bytes()).hexdigest()
+    return f"{path.name}.{said[:16]}.v1.npy"
+
+
+def asked_in_a_process(path):
+    return reasons(UrlLists(domain_files=(path,)), of_urls("http://host-number-7.example.org/"))
+
+
+def test_workers_that_compile_a_list_at_the_same_time_all_answer(tmp_path):
+    long_list(tmp_path / "domains")
+    with ProcessPoolExecutor(4, mp_context=get_context("spawn")) as pool:
+        answers = list(pool.map(asked_in_a_process, [str(tmp_path / "domains")] * 4))
+    assert answers == [["url.domain"]] * 4
+    assert len(list(tmp_path.iterdir())) == 2
 
 
 def test_a_list_that_is_not_there_or_broken_is_told(tmp_path):

@@ -75,7 +75,7 @@ EXPLAINED = {
     **{f"duplicated_{n}_n_grams": SYMBOLS_ARE_WORDS for n in (5, 6, 7, 8, 9, 10)},
 }
 GATES = {
-    "quality": (GopherQuality(), "GopherQualityFilter"),
+    "quality": (GopherQuality(alphabetic_of="words_and_symbols"), "GopherQualityFilter"),
     "repetition": (GopherRepetition(), "GopherRepetitionFilter"),
     "c4": (C4(), "C4QualityFilter"),
     "fineweb": (FineWeb(), "FineWebQualityFilter"),

@@ -69,6 +69,13 @@ def test_gopher_quality_says_what_is_wrong(text, reason):
     assert reasons(GopherQuality(), text) == [reason]
 
 
+def test_punctuation_is_no_word_without_letters_unless_it_is_counted_as_datatrove_does():
+    manual = GOOD.replace(" a ", " `a`, ").replace("the ", "(the) ").replace("and ", "--and, ")
+    assert reasons(GopherQuality(), manual) == ["kept"]
+    signs = GopherQuality(alphabetic_of="words_and_symbols", least_alphabetic=0.85)
+    assert reasons(signs, manual) == ["few_alphabetic_words"] and reasons(signs, GOOD) == ["kept"]
+
+
 def test_a_language_can_leave_out_the_stop_words():
     assert reasons(GopherQuality(least_stop_words=0), "palabras " * 60) == ["kept"]
     assert reasons(GopherQuality(stop_words=("palabras", "otras")), "palabras otras " * 30) == ["kept"]

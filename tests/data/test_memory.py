@@ -20,7 +20,7 @@ class Plenty(Made):
     name: str = "plenty"
     characters: int = 5_000
 
-    def read(self, piece: str) -> Iterator[pa.Table]:
+    def tables(self, piece: str) -> Iterator[pa.Table]:
         rng = random.Random(piece)
         words = " ".join(rng.choices(WORDS, k=200_000))
         for start in range(0, self.rows, self.batch):

@@ -8,6 +8,7 @@ import pytest
 
 from puna.data.dedup.minhash import UNSIGNED, MinHash, signatures
 from puna.data.dedup.near import NearCopies
+from puna.data.dedup.subject import Subject
 from puna.data.dedup.verify import Rules
 from puna.data.document import make_id, text_buffers
 from puna.errors import DataError
@@ -181,7 +182,8 @@ def test_a_long_document_is_not_removed_where_a_passage_would_be_lost():
     for own, goes in ((60, True), (70, False)):
         member = [*kept[:2000], *random_words(rng, own - 2), *kept[2000:4900]]
         assert containment(" ".join(member), " ".join(kept)) > 0.98
-        gone, _ = decided(NearCopies(), [table([" ".join(kept), " ".join(member)])])
+        rules = Rules(subject=Subject(passage=100))
+        gone, _ = decided(NearCopies(rules=rules), [table([" ".join(kept), " ".join(member)])])
         assert (name(1) in gone) == goes
 
 

@@ -89,10 +89,10 @@ def test_a_worker_killed_by_chance_costs_no_document(tmp_path):
 class Deadly(Made):
     """A source whose reader dies in one piece."""
 
-    def read(self, piece):
+    def tables(self, piece):
         if piece == "piece-2":
             os._exit(3)
-        return super().read(piece)
+        return super().tables(piece)
 
 
 def test_a_piece_that_kills_its_reader_is_named_and_the_others_are_done(tmp_path):

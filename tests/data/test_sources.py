@@ -44,7 +44,7 @@ def counting():
 
 def whole(source):
     """All rows of a source, after the checks that hold for any."""
-    tables = [check(table, piece) for piece in source.inputs() for table in source.read(piece)]
+    tables = [check(table, piece) for piece in source.inputs() for table in source.tables(piece)]
     assert all(0 < table.num_rows <= source.batch_rows for table in tables)
     assert all(table.schema == source.columns() for table in tables)
     assert source.columns().names[:5] == SCHEMA.names
@@ -265,7 +265,7 @@ def test_tables_are_closed_by_rows_and_by_bytes(tmp_path):
         lines.write(json.dumps({"text": "y" * 1000}) + "\n")
     (tmp_path / "a.jsonl").write_text(lines.getvalue())
     source = Jsonl(name="j", paths=(str(tmp_path),), batch_rows=30, batch_bytes=20_000)
-    assert [t.num_rows for t in source.read(source.inputs()[0])] == [20] * 5
+    assert [t.num_rows for t in source.tables(source.inputs()[0])] == [20] * 5
 
 
 def test_memory_is_bounded_whatever_a_file_unpacks_to(tmp_path):
@@ -279,7 +279,7 @@ def test_memory_is_bounded_whatever_a_file_unpacks_to(tmp_path):
         "import resource, sys; from puna.data.sources.jsonl import Jsonl\n"
         "source = Jsonl(name='j', paths=(sys.argv[1],))\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
-        "texts = [t for p in source.inputs() for table in source.read(p) for t in table['text'].to_pylist()]\n"
+        "texts = [t for p in source.inputs() for table in source.tables(p) for t in table['text'].to_pylist()]\n"
         "print(texts, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) >> 10)\n"
     )
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True)

@@ -11,10 +11,11 @@ from toy_stages import Count, Made, SameText, Short, recipe
 
 from puna.data.classify.rank import Rank
 from puna.data.classify.scores import Cut
+from puna.data.corpus import CorpusDivergence
 from puna.data.dedup.exact import SameText as RealSameText
 from puna.data.dedup.index import Index
 from puna.data.dedup.urls import SameAddress
-from puna.data.filters.outliers import CorpusDivergence, WordDivergence, counts_of, write_counts
+from puna.data.filters.outliers import WordDivergence, counts_of, write_counts
 from puna.data.mix import COPIES, Mixing, copies, weights
 from puna.data.pipeline import last_kept, receipts_of, result, run
 from puna.data.runners import Pool

@@ -47,7 +47,7 @@ class Made(Settings):
             "text": text.strip(),
         }
 
-    def read(self, piece: str) -> Iterator[pa.Table]:
+    def tables(self, piece: str) -> Iterator[pa.Table]:
         number = int(piece.rpartition("-")[2])
         if piece in self.broken:
             raise ValueError("the bytes make no sense")

@@ -63,7 +63,9 @@ def build_classifier(recipe: ClassifierRecipe, root: str | Path, path: str | Pat
         recipe.features,
         recipe.training,
     )
-    sources = {one.name: one.licence for one in recipe.corpora if not one.held_out}
+    absent = missing(recipe, root)
+    there = [one for one in recipe.corpora if not one.held_out and one.name not in absent]
+    sources = {one.name: one.licence for one in there}
     named = {**model.facts, "name": recipe.name, "about": recipe.about, "sources": sources}
     sha = NgramModel(model.labels, model.features, model.table, model.bias, named).save(path, recipe.storage)
     written = load_ngrams(path)
@@ -73,18 +75,37 @@ def build_classifier(recipe: ClassifierRecipe, root: str | Path, path: str | Pat
         "name": recipe.name,
         "sha256": sha,
         "bytes": Path(path).stat().st_size,
+        "left_out": absent,
         "learnt_from": {name: sum(piece.corpus == name for piece in learnt) for name in sources},
         "dev": _measured(written, dev),
         "held_out": _measured(written, held),
     }
 
 
+def measure_classifier(recipe: ClassifierRecipe, root: str | Path, path: str | Path) -> dict[str, Any]:
+    """Measure the model in `path` on the recipe's held-out corpora."""
+    model = load_ngrams(path)
+    pieces, held = _distinct(recipe, root)
+    wanted = [piece for piece in pieces if piece.corpus in held]
+    need(wanted, f"{recipe.name}: the recipe holds out no corpus that is there", error=DataError)
+    found = _measured(model, wanted)
+    assert found is not None
+    return found
+
+
+def missing(recipe: ClassifierRecipe, root: str | Path) -> list[str]:
+    """The corpora that may be left out, and are, because nothing lies at their paths."""
+    return [one.name for one in recipe.corpora if one.if_there and not (Path(root) / one.path).exists()]
+
+
 def _distinct(recipe: ClassifierRecipe, root: str | Path) -> tuple[list[Piece], set[str]]:
     """(all pieces, each text once, the names of the corpora that are held out)."""
     seen: dict[str, Piece] = {}
     for corpus in sorted(recipe.corpora, key=lambda one: not one.held_out):  # what measures is never learnt
+        if corpus.name in missing(recipe, root):
+            continue
         found = read_corpus(corpus, root, recipe.characters, recipe.least_characters)
-        log.event("corpus", name=corpus.name, label=corpus.label, pieces=len(found))
+        log.event("corpus", name=corpus.name, pieces=len(found))
         for piece in found:
             seen.setdefault(piece.text, piece)
     return list(seen.values()), {corpus.name for corpus in recipe.corpora if corpus.held_out}

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 from pydantic import Field, model_validator
 
-from puna.data.normal_words import mix, normal_words, runs_of
 from puna.errors import ConfigError, need
+from puna.kernels.words import words
 from puna.settings import Settings
 
 _TEXTS = 512  # worked on at once
+_BASE = 0x9E3779B97F4A7C15
 
 
 class NgramSettings(Settings):
@@ -57,12 +58,33 @@ def buckets_of(texts: Sequence[str], settings: NgramSettings) -> Features:
 
 def _some(texts: Sequence[str], settings: NgramSettings) -> Features:
     texts = [text[: settings.most_characters] for text in texts]
-    words = normal_words(texts, settings.symbols)
-    kinds = [runs_of(words.hashes, words.offsets, length) for length in range(1, settings.words + 1)]
+    parts = [text.encode("utf-8", "surrogatepass") for text in texts]
+    offsets = np.cumsum([0, *map(len, parts)], dtype=np.int64)
+    data = np.frombuffer(b"".join(parts), np.uint8)
+    found = words(data, offsets, "signs" if settings.symbols else "normal")
+    kinds = [_runs_of(found.hashes, found.first, length) for length in range(1, settings.words + 1)]
     if settings.characters[1]:
         kinds += _characters(texts, *settings.characters)
     hashes, offsets = _by_text(kinds)
     return Features(_reduce(hashes, settings.buckets), offsets)
+
+
+def mix(values: np.ndarray) -> np.ndarray:
+    """Each uint64 stirred so that every bit of it depends on every bit."""
+    values = (values ^ (values >> np.uint64(31))) * np.uint64(0x7FB5D329728EA185)
+    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x81DADEF4BC2DD44D)
+    return values ^ (values >> np.uint64(33))
+
+
+def _runs_of(hashes: np.ndarray, offsets: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray]:
+    """(hashes, offsets) of every `length` neighbours of one text, text by text, from those of its parts."""
+    count = max(len(hashes) - length + 1, 0)
+    run = np.zeros(count, np.uint64)
+    for place in range(length):
+        run = run * np.uint64(_BASE) + hashes[place : place + count]
+    per_text = np.maximum(np.diff(offsets) - length + 1, 0)
+    cut = np.concatenate(([0], np.cumsum(per_text)))
+    return mix(run[np.arange(cut[-1]) + np.repeat(offsets[:-1] - cut[:-1], per_text)]), cut
 
 
 def _characters(texts: Sequence[str], low: int, high: int) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -71,7 +93,7 @@ def _characters(texts: Sequence[str], low: int, high: int) -> list[tuple[np.ndar
     offsets = np.concatenate(([0], np.cumsum([len(text.lower()) for text in texts], dtype=np.int64)))
     kinds = []
     for length in range(low, high + 1):
-        hashes, cut = runs_of(points.astype(np.uint64), offsets, length)
+        hashes, cut = _runs_of(points.astype(np.uint64), offsets, length)
         kinds.append((mix(hashes + np.uint64(length)), cut))
     return kinds
 

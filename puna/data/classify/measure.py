@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from puna.data.normal_words import mix
+from puna.data.classify.features import mix
 from puna.errors import DataError, need
 
 _Z = 1.959963984540054  # 95% of a normal distribution lie within that many standard deviations

@@ -18,8 +18,7 @@ from pydantic import Field
 
 from puna import log
 from puna.data.array_file import read_arrays, take, write_arrays
-from puna.data.classify.features import Features, NgramSettings, buckets_of
-from puna.data.normal_words import mix
+from puna.data.classify.features import Features, NgramSettings, buckets_of, mix
 from puna.errors import ConfigError, DataError, WeightsError, need
 from puna.settings import Settings
 

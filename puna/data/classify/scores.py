@@ -29,20 +29,27 @@ class Classify(Annotation):
     """Adds the probabilities that an n-gram classifier gives a text.
 
     With `label`, one column `q.<score>`: the probability of that label. Without: `q.<score>`, the likeliest
-    label, and `q.<score>.<label>` for each.
+    label, and `q.<score>.<label>` for each. With `column`, also that column: the likeliest label where it
+    leads, else null, for the `where` of later stages.
     """
 
     name = "classify"
     model: str  # a file that `NgramModel.save` wrote, or the name of one that comes with the package
     score: str = Field(pattern=f"^{NAME}$")
     label: str = ""
+    column: str = Field("", pattern=f"^({NAME})?$")  # such as kind
+    margin: float = Field(0.0, ge=0, le=1)  # by which the likeliest label must lead to stand in `column`
 
     @property
     def writes(self) -> dict[str, pa.DataType]:  # type: ignore[override]
+        named = {self.column: pa.string()} if self.column else {}
         if self.label:
-            return {f"q.{self.score}": pa.float32()}
+            return {f"q.{self.score}": pa.float32(), **named}
         each = {f"q.{self.score}.{label}": pa.float32() for label in self._model().labels}
-        return {f"q.{self.score}": pa.string(), **each}
+        return {f"q.{self.score}": pa.string(), **each, **named}
+
+    def opens(self) -> tuple[str, ...]:
+        return (str(model_path(self.model)),)
 
     def fingerprint(self) -> str:
         return fingerprint_with(super().fingerprint(), model_path(self.model))
@@ -53,14 +60,16 @@ class Classify(Annotation):
         has = ", ".join(model.labels)
         need(known, f"{self.model} knows {has}; it has no label {self.label!r}", error=ConfigError)
         chances = model.predict(table["text"].to_pylist())
+        likeliest = np.array(model.labels)[chances.argmax(1)]
         if self.label:
-            return table.append_column(
-                f"q.{self.score}", pa.array(chances[:, model.labels.index(self.label)])
-            )
-        likeliest = pa.array(np.array(model.labels)[chances.argmax(1)], pa.string())
-        table = table.append_column(f"q.{self.score}", likeliest)
-        for at, label in enumerate(model.labels):
-            table = table.append_column(f"q.{self.score}.{label}", pa.array(chances[:, at]))
+            columns = [pa.array(chances[:, model.labels.index(self.label)])]
+        else:
+            columns = [pa.array(likeliest, pa.string()), *map(pa.array, chances.T)]
+        if self.column:
+            second, first = np.sort(chances, axis=1)[:, -2:].T
+            columns.append(pa.array(likeliest, pa.string(), mask=first - second < self.margin))
+        for name, column in zip(self.writes, columns, strict=True):
+            table = table.append_column(name, column)
         return table
 
     def _model(self) -> NgramModel:
@@ -82,6 +91,9 @@ class ScoreEmbeddings(Annotation):
     @property
     def writes(self) -> dict[str, pa.DataType]:  # type: ignore[override]
         return {f"q.{self.score}": pa.float32()}
+
+    def opens(self) -> tuple[str, ...]:
+        return (str(model_path(self.model)),)
 
     def fingerprint(self) -> str:
         return fingerprint_with(super().fingerprint(), model_path(self.model))
@@ -119,6 +131,9 @@ class Cut(Gate):
     @property
     def reasons(self) -> tuple[str, ...]:  # type: ignore[override]
         return (f"quality.{self.score}",)
+
+    def opens(self) -> tuple[str, ...]:
+        return (self.quantiles,) if self.quantiles else ()
 
     def fingerprint(self) -> str:
         said = super().fingerprint()

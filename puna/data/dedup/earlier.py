@@ -28,6 +28,11 @@ class Crawl(Removal):
     rebase: bool = False  # what earlier runs kept takes part in the total order, and may lose
     keyed: ClassVar[tuple[str, ...]]  # the settings that keys are made by
 
+    relation = "deduplicated_against"
+
+    def opens(self) -> tuple[str, ...]:
+        return self.earlier
+
     def terms(self) -> str:
         """The settings that an index must have been made by, to be of use."""
         said = self.model_dump(mode="json", include=set(self.keyed))
@@ -35,11 +40,11 @@ class Crawl(Removal):
 
     def with_earlier(self, rows: pa.Table, kind: str) -> pa.Table:
         """The rows of a reduce, and of the indexes those that share a key with them, as shard EARLIER."""
-        keys = np.unique(rows["key"].to_numpy())
-        found = [find(folder, kind, keys, self.terms()) for folder in self.earlier]
-        if not found:
+        if not self.earlier:
             return rows
-        old = pa.concat_tables(found)
+        keys = rows["key"].to_numpy()
+        keys = keys[np.append(True, keys[1:] != keys[:-1])[: len(keys)]]  # rows come sorted by key
+        old = pa.concat_tables([find(folder, kind, keys, self.terms()) for folder in self.earlier])
         if not self.rebase:
             at = old.schema.get_field_index("priority")
             old = old.set_column(at, old.schema.field(at), pa.array(np.full(len(old), np.inf)))

@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import Field
 
 from puna.data.dedup.order import draws, mix
-from puna.kernels import text
+from puna.kernels.alike import minhash
 from puna.settings import Settings
 
 UNSIGNED = np.uint32(2**32 - 1)  # fills the signature of a text with too few words
@@ -26,9 +26,8 @@ class MinHash(Settings):
 
 def signatures(data: np.ndarray, offsets: np.ndarray, settings: MinHash) -> np.ndarray:
     """(rows, hashes) uint32: the signature of each text data[offsets[i] : offsets[i + 1]]."""
-    signed = text.minhash(data, offsets, settings.bands * settings.rows, settings.words, settings.seed)
-    signed[np.diff(text.words(data, offsets).offsets) < settings.fewest_words] = UNSIGNED
-    return signed
+    count = settings.bands * settings.rows
+    return minhash(data, offsets, count, settings.words, settings.seed, settings.fewest_words)
 
 
 def band_keys(signed: np.ndarray, settings: MinHash) -> np.ndarray:

@@ -29,6 +29,7 @@ class NearCopies(Crawl):
     """Drops documents that repeat, almost word for word, one that is kept."""
 
     name = "dedup.near"
+    version = 3  # words are those of kernels.words; a copy is about the same thing
     keyed = ("minhash", "longest", "within")
     reasons = ("dedup.near.copy", "dedup.near.template")  # template: found in groups above `cap` only
     minhash: MinHash = MinHash()

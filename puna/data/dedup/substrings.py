@@ -13,10 +13,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field
 
+from puna.data.dedup.cutting import cut_out, of_size, with_texts
 from puna.data.dedup.order import begins, best_first, crowded, mix, standing
-from puna.data.dedup.shingles import blocks, cut_out, of_size, runs, span_hashes, with_texts, words
-from puna.data.document import text_buffers
+from puna.data.document import blocks, text_buffers
 from puna.data.rounds import Edit, Round
+from puna.kernels.words import lookup, runs, sieve, words
 
 _ANCHOR = 8  # words whose hash says whether a window begins
 
@@ -25,6 +26,7 @@ class SharedPassages(Edit):
     """Cuts passages out of documents that a better one by the total order of order.py has as well."""
 
     name = "dedup.passages"
+    version = 2  # words are those of kernels.words
     window: int = Field(50, ge=_ANCHOR)  # words [exact-substring removal is usual from 50 tokens on]
     spacing: int = Field(10, ge=1)  # words from one window to the next, on average
     fewest: int = Field(50, ge=1)  # words of a passage that is cut
@@ -59,11 +61,13 @@ class SharedPassages(Edit):
             return table
         short = of_size(table, self.longest)
         rest = table.filter(short)
-        row = pc.index_in(side["id"], value_set=rest["id"].combine_chunks()).to_numpy()
-        lost, texts = _named(row, side["key"].to_numpy()), []
+        row = pc.index_in(side["id"], value_set=rest["id"].combine_chunks())
+        row = row.fill_null(len(rest)).to_numpy()  # those of the shard's other rows
+        lost, texts = np.sort(_named(row, side["key"].to_numpy())), []
+        known = sieve(lost)
         for first, part, places, starts, rows, keys, at in self._windows(rest):
-            gone = at[np.isin(_named(first + rows[at], keys), lost)]
-            texts += cut_out(part, places, *self._passages(gone, starts, rows, places))
+            gone = at[lookup(_named(first + rows[at], keys), lost, known)[0]]
+            texts.append(cut_out(part, places, *self._passages(gone, starts, rows, places)))
         return with_texts(table, texts, short)
 
     def _passages(
@@ -87,13 +91,14 @@ class SharedPassages(Edit):
         """Block by block: first row, bytes, offsets; of words the first byte and the row; of windows the hash
         and the first word."""
         for first, part, places in blocks(*text_buffers(table)):
-            starts, ends, rows = words(part, places)
-            hashes = span_hashes(part, starts, ends)
-            anchors, here = runs(hashes, rows, _ANCHOR)
-            here = here[anchors % np.uint64(self.spacing) == 0]
-            keys, at = runs(hashes, rows, self.window)
-            begun = np.isin(at, here, assume_unique=True)
-            yield first, part, places, starts, rows, keys[begun], at[begun]
+            found = words(part, places)
+            anchors = runs(found.hashes, found.first, _ANCHOR)
+            begins = np.zeros(len(found.hashes), bool)
+            begins[anchors.words[anchors.hashes % np.uint64(self.spacing) == 0]] = True
+            windows = runs(found.hashes, found.first, self.window)
+            begun = begins[windows.words]
+            keys, at = windows.hashes[begun], windows.words[begun]
+            yield first, part, places, found.starts, found.rows(), keys, at
 
 
 def _named(rows: np.ndarray, keys: np.ndarray) -> np.ndarray:

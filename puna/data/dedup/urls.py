@@ -14,7 +14,7 @@ from puna.data.dedup.order import binary16, halves, one_survivor, standing
 from puna.data.rounds import Round
 
 # The five parts of RFC 3986, appendix B; it matches any text and never backtracks far.
-_PARTS = re.compile(r"(?:([^:/?#]+):)?(?://([^/?#]*))?([^?#]*)(?:\?([^#]*))?(?:#.*)?", re.S)
+_PARTS = re.compile(r"(?:([^:/?#]+):)?(?://([^/?#]*))?([^?#]*)(?:\?([^#]*))?(?:#(.*))?", re.S)
 _PORT = re.compile(r"(?<=[^:\[]):(\d*)\Z", re.A)
 _ESCAPE = re.compile(r"%([0-9A-Fa-f]{2})")
 _UNRESERVED = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
@@ -48,6 +48,7 @@ class SameAddress(Crawl):
     """Drops all but the latest visit to an address [Llama 3, 3.1: the most recent version is kept]."""
 
     name = "dedup.url"
+    version = 2  # routes after # are pages
     reads = ("id", "url", "date")
     keyed = ("tracking", "one_scheme")
     reasons = ("dedup.url.older",)
@@ -80,7 +81,7 @@ def canonical(url: str, tracking: re.Pattern[str], one_scheme: bool = True) -> s
     """The form of an address in which two that name the same page are equal; "" if it is none."""
     match = _PARTS.fullmatch(url.strip())
     assert match, "the five parts are all optional"
-    scheme, authority, path, query = (part or "" for part in match.groups())
+    scheme, authority, path, query, within = (part or "" for part in match.groups())
     scheme = scheme.lower()
     if scheme not in _PORTS or not authority:
         return ""  # a path of a file, a mistake
@@ -93,7 +94,10 @@ def canonical(url: str, tracking: re.Pattern[str], one_scheme: bool = True) -> s
     ]
     scheme = "http" if one_scheme and scheme == "https" else scheme
     asked = "?" + "&".join(map(_unescaped, kept)) if kept else ""
-    return f"{scheme}://{place}{_unescaped(path) or '/'}{asked}"
+    route = (
+        f"#{within}" if within.startswith(("!", "/")) else ""
+    )  # a page of an application, not a place in it
+    return f"{scheme}://{place}{_unescaped(path) or '/'}{asked}{route}"
 
 
 def _unescaped(part: str) -> str:

@@ -2,8 +2,11 @@
 
 First the signatures, because that is cheap; then the true sets of word runs: the document goes if what it
 says stands in the kept one (containment), or if the two are alike as wholes (Jaccard index); and never if
-more than a few sentences would be lost with it, however long it is.
+more than a few sentences would be lost with it, however long it is, or if it is about something else.
 """
+
+from collections.abc import Iterator
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
@@ -11,12 +14,13 @@ import pyarrow.compute as pc
 from pydantic import Field
 
 from puna.data.dedup.minhash import MinHash, signatures
-from puna.data.dedup.shingles import blocks, runs, span_hashes, words
+from puna.data.dedup.subject import Subject, another
 from puna.data.document import text_buffers
+from puna.kernels.alike import sets, shared
+from puna.kernels.words import Runs, runs, words
 from puna.settings import Settings
 
-_HELD = 1 << 23  # hashes of documents kept at hand while pairs are compared
-_AT_ONCE = 1 << 18  # bytes of documents whose hashes are made together
+_AT_ONCE = 1 << 22  # bytes of documents that are compared together: bounds the memory of their words
 
 
 class Rules(Settings):
@@ -27,39 +31,7 @@ class Rules(Settings):
     alike: float = Field(0.90, ge=0, le=1)  # or: Jaccard index of the runs that signatures are made of
     lost: int = Field(64, ge=0)  # of its own runs that go with it, at most: 5% of a book is a chapter
     words: int = Field(3, ge=1)  # in a run that is to be contained
-
-
-class _Sets:
-    """The sorted sets of word runs of texts by row. Rows are asked for more or less in order: neighbours are
-    made together, and all are forgotten when they are many."""
-
-    def __init__(self, texts: pa.Table, sizes: tuple[int, int]):
-        self.data, self.offsets = text_buffers(texts)
-        self.sizes, self.held = sizes, 0
-        self.made: dict[int, tuple[np.ndarray, np.ndarray]] = {}
-
-    def __getitem__(self, row: int) -> tuple[np.ndarray, np.ndarray]:
-        if row not in self.made:
-            if self.held > _HELD:
-                self.made, self.held = {}, 0
-            self._make(row)
-        return self.made[row]
-
-    def _make(self, first: int) -> None:
-        _, text, places = next(blocks(self.data, self.offsets[first:], _AT_ONCE))
-        starts, ends, rows = words(text, places)
-        hashes = span_hashes(text, starts, ends)
-        short, long = (_by_row(*runs(hashes, rows, size), rows, len(places) - 1) for size in self.sizes)
-        self.made.update(enumerate(zip(short, long, strict=True), first))
-        self.held += 2 * len(hashes)
-
-
-def _by_row(hashes: np.ndarray, at: np.ndarray, rows: np.ndarray, count: int) -> list[np.ndarray]:
-    """The sorted set of hashes of each of `count` rows."""
-    order = np.lexsort((hashes, rows[at]))
-    hashes, owner = hashes[order], rows[at][order]
-    new = np.append(True, (hashes[1:] != hashes[:-1]) | (owner[1:] != owner[:-1]))[: len(hashes)]
-    return np.split(hashes[new], np.searchsorted(owner[new], np.arange(1, count)))
+    subject: Subject = Subject()
 
 
 def verified(pairs: pa.Table, table: pa.Table, heads: pa.Table, minhash: MinHash, rules: Rules) -> pa.Table:
@@ -68,12 +40,23 @@ def verified(pairs: pa.Table, table: pa.Table, heads: pa.Table, minhash: MinHash
     mine, member = _texts(table, pairs["member"])
     theirs, head = _texts(heads, pairs["head"])
     signed = signatures(*text_buffers(mine), minhash), signatures(*text_buffers(theirs), minhash)
-    sizes = rules.words, minhash.words
-    ours, kept = _Sets(mine, sizes), _Sets(theirs, sizes)
+    agree = np.flatnonzero(_agreement(*signed, member, head) >= rules.agreement)
+    both = pa.table({"text": pa.chunked_array([*mine["text"].chunks, *theirs["text"].chunks])})
+    left, right = member[agree], len(mine) + head[agree]
     scores = np.zeros(len(pairs), np.float32)
-    for row in np.flatnonzero(_agreement(*signed, member, head) >= rules.agreement):
-        scores[row] = _score(ours[member[row]], kept[head[row]], rules)
+    for part in _parts(pc.binary_length(both["text"]).to_numpy(), left, right):
+        scores[agree[part]] = _scores(both, left[part], right[part], (rules, minhash))
+    held = np.flatnonzero(scores)
+    scores[held[another(mine, theirs, member[held], head[held], rules.subject)]] = 0
     return pairs.append_column("score", pa.array(scores)).filter(pa.array(scores > 0))
+
+
+def _parts(sizes: np.ndarray, left: np.ndarray, right: np.ndarray) -> Iterator[slice]:
+    """The pairs in order, as many together as have some MB of text, a neighbour's document counted once."""
+    new = sizes[left] + sizes[right] * np.append(True, right[1:] != right[:-1])[: len(right)]
+    part = np.cumsum(new) // _AT_ONCE
+    cuts = np.flatnonzero(np.append(True, part[1:] != part[:-1])[: len(part)])
+    return (slice(a, b) for a, b in pairwise([*cuts.tolist(), len(part)]))
 
 
 def _agreement(mine: np.ndarray, theirs: np.ndarray, member: np.ndarray, head: np.ndarray) -> np.ndarray:
@@ -90,16 +73,24 @@ def _texts(table: pa.Table, ids: pa.ChunkedArray) -> tuple[pa.Table, np.ndarray]
     return table.select(["id", "text"]).take(rows), pc.index_in(ids, value_set=wanted).to_numpy()
 
 
-def _score(member: tuple[np.ndarray, np.ndarray], kept: tuple[np.ndarray, np.ndarray], rules: Rules) -> float:
-    """The larger of containment and Jaccard index if either is enough, else 0."""
-    said = _common(member[0], kept[0])
-    if len(member[0]) - said > rules.lost:
-        return 0.0
-    contained = said / max(len(member[0]), 1)
-    both = _common(member[1], kept[1])
-    alike = both / max(len(member[1]) + len(kept[1]) - both, 1)
-    return max(contained, alike) if contained >= rules.contained or alike >= rules.alike else 0.0
+def _scores(
+    texts: pa.Table, left: np.ndarray, right: np.ndarray, settings: tuple[Rules, MinHash]
+) -> np.ndarray:
+    """(pairs,) the larger of containment and Jaccard index if either is enough, else 0."""
+    rules, minhash = settings
+    rows, places = np.unique(np.concatenate((left, right)), return_inverse=True)
+    member, kept = np.split(places, 2)
+    found = words(*text_buffers(texts.take(pa.array(rows))))
+    mine, _, said = _common(runs(found.hashes, found.first, rules.words), member, kept)
+    contained = said / np.maximum(mine, 1)
+    mine_long, theirs, both = _common(runs(found.hashes, found.first, minhash.words), member, kept)
+    alike = both / np.maximum(mine_long + theirs - both, 1)
+    holds = (mine - said <= rules.lost) & ((contained >= rules.contained) | (alike >= rules.alike))
+    return np.where(holds, np.maximum(contained, alike), 0)
 
 
-def _common(a: np.ndarray, b: np.ndarray) -> int:
-    return len(np.intersect1d(a, b, assume_unique=True))
+def _common(found: Runs, left: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(pairs,) how many different runs the left one has, the right one, and both."""
+    hashes, offsets = sets(found.hashes, found.offsets)
+    sizes = np.diff(offsets)
+    return sizes[left], sizes[right], shared(hashes, offsets, left, right)

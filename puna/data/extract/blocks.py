@@ -1,17 +1,20 @@
-"""The blocks of a page: headings, paragraphs, items of lists, code, rows; from and to text.
+"""The blocks of a page: headings, paragraphs, items of lists, code, rows; from its tree, and to text.
 
-Resiliparse writes the main content as HTML of a dozen tags, with everything else escaped. This reads it into
-blocks, and writes these as plain text or as Markdown.
+This is the definition; puna/kernels/cpu/html_text.cpp is its twin.
 """
 
 import re
 from dataclasses import dataclass
-from html import unescape
 
-_TAG = re.compile(r"(</?(?:h[1-6]|p|pre|ul|ol|li|br|a)\b[^<>]*>)")
-_SPACES = re.compile(r"[ \t\r\f\v\xa0]+")
-_CELLS = re.compile(r" *\t[\t ]*")
+from puna.data.extract import words
+from puna.data.extract.main import Main
+from puna.data.extract.tree import ALT, HERE, LINKED, Node
+
+LONGEST_CELL = 300  # bytes; a table with a longer cell lays out a page, it is no table of data
 CELLS = " | "
+_WHITE = " \t\n\r\f\v\xa0\u3000"
+_BLANK = dict.fromkeys(map(ord, "\t\n\r"), " ")
+_RUN = re.compile(f"[{_WHITE}]+")
 
 
 @dataclass
@@ -21,76 +24,113 @@ class Block:
     kind: str  # "h1" to "h6", "p", "pre", "li", or "" for a bare line
     text: str
     mark: str = ""  # of an item: its indentation and bullet
-    loose: bool = False  # a blank line stands before it
+    away: bool = False  # all of it is links to other pages
 
 
-def blocks_of(small: str) -> list[Block]:
-    """The blocks of Resiliparse's small HTML."""
-    reader = _Reader()
-    for index, part in enumerate(_TAG.split(small)):
-        reader.tag(part) if index % 2 else reader.text(part)
-    reader.close()
-    return reader.blocks
+def blocks_of(nodes: list[Node], main: Main, alts: bool) -> list[Block]:
+    """The blocks of what is main of a page; `alts` adds what pictures show."""
+    return _Reader(nodes, main, alts).blocks
 
 
 class _Reader:
-    def __init__(self) -> None:
+    def __init__(self, nodes: list[Node], main: Main, alts: bool) -> None:
+        self.nodes, self.main = nodes, main
         self.blocks: list[Block] = []
-        self.kind, self.held, self.mark = "", [""], ""
+        self.kind, self.held, self.mark, self.away = "", [""], "", True
         self.lists: list[int] = []  # of each open list: the next number, or -1 where it has bullets
+        self.whole = -1  # the code, or the table of data, that we are in
+        open_elements: list[int] = []
+        for at in main.staying(main.first, main.end):
+            while open_elements and nodes[open_elements[-1]].end <= at:
+                self.leave(open_elements.pop())
+            node = nodes[at]
+            if node.tag:
+                self.enter(at, node.tag)
+                open_elements.append(at)
+            elif alts or not node.marks & ALT:
+                self.text(node)
+        while open_elements:
+            self.leave(open_elements.pop())
+        self.close()
 
-    def text(self, text: str) -> None:
-        if self.kind == "pre" or not text.isspace():
-            self.held.append(text)
-
-    def tag(self, tag: str) -> None:
-        name = tag.strip("</>").split(" ")[0]
-        if name == "br":
-            self.held.append("\n")
-        elif name != "a" and (self.kind != "pre" or name == "pre"):
-            self.close()
-            self._enter(name) if tag[1] != "/" else self._leave(name)
-
-    def _enter(self, name: str) -> None:
-        if name in ("ul", "ol"):
-            self.lists.append(1 if name == "ol" else -1)
-        elif name == "li":
-            self._item()
+    def text(self, node: Node) -> None:
+        if self.kind == "pre":
+            self.held.append(node.text.replace("\r\n", "\n").replace("\r", "\n"))
         else:
-            self.kind = name
+            self.held.append(node.text.translate(_BLANK))
+        if node.text.strip(_WHITE) and (not node.marks & LINKED or node.marks & HERE):
+            self.away = False
 
-    def _leave(self, name: str) -> None:
-        if name in ("ul", "ol") and self.lists:
+    def enter(self, at: int, tag: str) -> None:
+        in_table = self.whole >= 0 and self.kind != "pre"
+        if tag == "br":
+            self.held.append(" " if in_table else "\n")
+        elif tag not in words.BLOCKS or (self.whole >= 0 and not in_table):
+            return
+        elif in_table and tag == "tr":
+            self.close()
+        elif in_table:
+            self.held.append("\t" if tag in words.CELL else " ")
+        else:
+            self.close()
+            if tag in words.LIST:
+                self.lists.append(1 if tag == "ol" else -1)
+            elif tag == "li":
+                self.item()
+            elif tag == "pre" or (tag == "table" and self.is_data(at)):
+                self.whole = at
+            self.kind = tag if tag in words.KINDS or tag == "li" else ""
+
+    def leave(self, at: int) -> None:
+        tag = self.nodes[at].tag
+        if tag not in words.BLOCKS:
+            return
+        if self.whole >= 0 and self.whole != at:
+            if self.kind != "pre":
+                self.held.append(" ")
+            return
+        self.close()
+        self.kind, self.whole = "", -1
+        if tag in words.LIST:
             self.lists.pop()
-        self.kind = ""
+        elif tag == "li":
+            self.mark = ""
 
-    def _item(self) -> None:
-        self.kind = "li"
+    def item(self) -> None:
         number = self.lists[-1] if self.lists else -1
         self.mark = "  " * (len(self.lists) - 1) + ("- " if number < 0 else f"{number}. ")
         if number > 0:
             self.lists[-1] += 1
 
+    def is_data(self, at: int) -> bool:
+        """Whether a table holds data: short cells, and neither code nor tables."""
+        for i in range(at + 1, self.nodes[at].end):
+            tag = self.nodes[i].tag
+            if tag in ("table", "pre") or (tag in words.CELL and self.main.size[i] > LONGEST_CELL):
+                return False
+        return True
+
     def close(self) -> None:
         """End the block that is open."""
-        text, self.held = unescape("".join(self.held)), []
+        text, self.held = "".join(self.held), []
+        away, self.away = self.away, True
         if self.kind == "pre":
-            text = text.strip("\n").rstrip()
+            text = text.strip("\n").rstrip(_WHITE)
             if text:
-                self.blocks.append(Block("pre", text, loose=True))
+                self.blocks.append(Block("pre", text))
             return
         lines = list(filter(None, map(_line, text.split("\n"))))
         if self.mark and lines:
-            self.blocks.append(Block("li", " ".join(lines), self.mark))
+            self.blocks.append(Block("li", " ".join(lines), self.mark, away))
             self.mark = ""
         elif self.kind and lines:
-            self.blocks.append(Block(self.kind, "\n".join(lines), loose=self.kind != "li"))
+            self.blocks.append(Block(self.kind, "\n".join(lines), "", away))
         else:
-            self.blocks += [Block("", line) for line in lines]
+            self.blocks += [Block("", line, "", away) for line in lines]
 
 
 def _line(line: str) -> str:
-    return _SPACES.sub(" ", _CELLS.sub(CELLS, line.strip())).strip()
+    return _RUN.sub(lambda run: CELLS if "\t" in run.group() else " ", line.strip(_WHITE))
 
 
 def written(blocks: list[Block], markdown: bool) -> str:
@@ -98,12 +138,7 @@ def written(blocks: list[Block], markdown: bool) -> str:
     lines: list[str] = []
     before = ""
     for block in blocks:
-        apart = (
-            block.loose
-            or before in ("p", "pre")
-            or before[:1] == "h"
-            or (before == "li") != (block.kind == "li")
-        )
+        apart = block.kind in words.KINDS or before in words.KINDS or (before == "li") != (block.kind == "li")
         if lines and apart:
             lines.append("")
         lines.append(_marked(block) if markdown else block.mark + block.text)

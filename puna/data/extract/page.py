@@ -1,29 +1,23 @@
 """The main text of a web page: what a reader came for, without menus, adverts and what hides behind them.
 
-Resiliparse finds the main content at 1 ms a page. We give it the page with formulas as their source and rows
-of tables on lines, tell it what else to leave out, and take away what only its words give away.
+A page becomes a tree; of its nodes some are main; these become blocks, and blocks that only their words give
+away go. Formulas come as their source, rows of tables on lines, code as it stands. The native twin does all
+of it in one call; the definitions beside this file say the same in Python.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
+from html.entities import html5
+from typing import Any
 
 from pydantic import Field
-from resiliparse.extract.html2text import extract_plain_text
-from resiliparse.parse.html import HTMLTree
-from resiliparse.parse.html.exception import HTMLParserException
 
-from puna.data.extract import limits
-from puna.data.extract.blocks import blocks_of, written
+from puna.data.extract import blocks, main, tidy, words
 from puna.data.extract.charset import decode
-from puna.data.extract.prepare import prepare
-from puna.data.extract.tidy import tidy
+from puna.data.extract.licence import licence_of
+from puna.data.extract.tree import build
+from puna.kernels.text import choose
 from puna.settings import Settings
-
-# What class names say is not the article; each helped, see docs/log.md.
-_CLASSES = (
-    *("caption", "gallery", "footer", "consent", "cookie", "newsletter", "subscribe", "popular", "popup"),
-    *("byline", "credit", "related", "banner", "headerlink", "katex-html", "MathJax"),
-)
-_SKIPPED = ["header", "footer", *(f'[class*="{word}" i]' for word in _CLASSES), '[id*="bio" i]']
 
 
 @dataclass(frozen=True)
@@ -32,7 +26,10 @@ class Page:
 
     text: str = ""
     title: str = ""
-    refused: str = ""  # "too_long", "too_many_tags", "too_many_attributes", "too_deep", "malformed", "empty"
+    robots: str = ""  # what tags <meta name="robots"> say, one a line; those of refused pages, too
+    tdm: str = ""  # what a tag <meta name="tdm-reservation"> says
+    refused: str = ""  # "too_long", "too_many_tags", "too_many_attributes", "too_deep", "empty"
+    licence: str = ""  # address of the licence that it names
 
 
 class Extract(Settings):
@@ -50,29 +47,45 @@ class Extract(Settings):
         """The page in these bytes; `charset` is what its server said."""
         if len(data) > self.most_bytes:
             return Page(refused="too_long")
-        html = prepare(decode(data, charset))
-        if html.count("<") > self.most_tags:
-            return Page(refused="too_many_tags")
-        if limits.attributes(html, self.most_attributes):
-            return Page(refused="too_many_attributes")
-        try:
-            tree = HTMLTree.parse(html)
-        except HTMLParserException:
-            return Page(refused="malformed")
-        if limits.deep(tree, self.most_depth):
-            return Page(refused="too_deep")
-        text = written(tidy(blocks_of(self._main(tree))), self.markdown)
-        return Page(text, tree.title or "") if text else Page(refused="empty")
+        native = _native()
+        limits = self.most_depth, self.most_tags, self.most_attributes
+        how = self.markdown, self.title, self.alts
+        found = native.page(data, *limits, *how, False) if native else None
+        if found is None:
+            html = decode(data, charset).replace("\0", "")
+            if native is None:
+                return replace(defined(self, html), licence=licence_of(data))
+            found = native.page(html.encode("utf-8", "replace"), *limits, *how, True)
+        return replace(Page(*found), licence=licence_of(data))
 
-    def _main(self, tree: HTMLTree) -> str:
-        """The main content as Resiliparse's small HTML."""
-        skipped = _SKIPPED if self.title else ["h1", *_SKIPPED]
-        return extract_plain_text(
-            tree,
-            preserve_formatting="minimal_html",
-            main_content=True,
-            alt_texts=self.alts,
-            comments=False,
-            post_meta=False,
-            skip_elements=[",".join(skipped)],
-        )
+
+@cache
+def _native() -> Any:
+    """The native twin of all this, or None where it is not built; lists and thresholds are ours."""
+    native, _ = choose()
+    if not hasattr(native, "Html"):
+        return None
+    named = {name: value for name, value in vars(words).items() if name.isupper() and name[0] != "_"}
+    ends = {
+        tag: [sorted(tags) for step in steps for tags in step] for tag, steps in named.pop("ENDS").items()
+    }
+    numbers = {
+        name: float(value)
+        for part in (main, blocks, tidy)
+        for name, value in vars(part).items()
+        if isinstance(value, int | float)
+    }
+    return native.Html({name: sorted(listed) for name, listed in named.items()}, ends, numbers, html5)
+
+
+def defined(how: Extract, html: str) -> Page:
+    """The page, by the definitions."""
+    if html.count("<") > how.most_tags:
+        return Page(refused="too_many_tags")
+    tree = build(html, how.most_depth, how.most_attributes)
+    said = {"title": tree.title, "robots": "\n".join(tree.robots), "tdm": tree.tdm}
+    if tree.refused:
+        return Page(refused=tree.refused, **said)
+    found = main.Main(tree.nodes, how.title)
+    text = blocks.written(tidy.tidy(blocks.blocks_of(tree.nodes, found, how.alts)), how.markdown)
+    return Page(text, **said) if text else Page(refused="empty", **said)

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from puna.data.document import text_buffers
 from puna.data.stage import Annotation, Gate, Verdict, first_reason
-from puna.kernels import text
+from puna.kernels import lines
 
 CITATION = r"\[\d*\]|\[edit\]|\[citation needed\]"
 SENTENCES, LOREM_IPSUM, CURLY = "q.c4.sentences", "q.c4.lorem_ipsum_lines", "q.c4.curly_bracket_lines"
@@ -39,22 +39,22 @@ class C4Lines(Annotation):
             uncited = pc.replace_substring_regex(table["text"], pattern=CITATION, replacement="")
             table = _with_columns(table, {"text": uncited})
         data, offsets = text_buffers(table)
-        lines = text.line_marks(data, offsets)
-        kept = (lines.pieces >= self.least_words) & (lines.longest <= self.most_word_characters)
+        found = lines.line_marks(data, offsets)
+        kept = (found.pieces >= self.least_words) & (found.longest <= self.most_word_characters)
         if self.terminal:
-            kept &= (lines.marks & text.TERMINAL) > 0
+            kept &= (found.marks & lines.TERMINAL) > 0
         # in the order of C4's program: what an earlier rule dropped counts for no later one
-        lorem_ipsum = kept & ((lines.marks & text.LOREM_IPSUM) > 0)
-        kept &= (lines.marks & text.JAVASCRIPT) == 0
-        curly = kept & ((lines.marks & text.CURLY_BRACKET) > 0)
-        kept &= (lines.marks & text.NAMES_POLICY) == 0
+        lorem_ipsum = kept & ((found.marks & lines.LOREM_IPSUM) > 0)
+        kept &= (found.marks & lines.JAVASCRIPT) == 0
+        curly = kept & ((found.marks & lines.CURLY_BRACKET) > 0)
+        kept &= (found.marks & lines.NAMES_POLICY) == 0
         sums = {
-            SENTENCES: _by_row(lines.sentences * kept, lines.offsets),
-            LOREM_IPSUM: _by_row(lorem_ipsum, lines.offsets),
-            CURLY: _by_row(curly, lines.offsets),
+            SENTENCES: _by_row(found.sentences * kept, found.offsets),
+            LOREM_IPSUM: _by_row(lorem_ipsum, found.offsets),
+            CURLY: _by_row(curly, found.offsets),
         }
-        places = np.concatenate(([0], np.cumsum(kept)))[lines.offsets]
-        new = text.join_lines(data, lines.starts[kept], lines.ends[kept], places)
+        places = np.concatenate(([0], np.cumsum(kept)))[found.offsets]
+        new = lines.join_spans(data, found.starts[kept], found.ends[kept], places, feeds=True)
         return _with_columns(table, {"text": _strings(*new), **sums})
 
 

@@ -12,51 +12,29 @@ import pyarrow.compute as pc
 from pydantic import Field
 
 from puna.data.document import text_buffers
-from puna.data.filters.hashing import mixed
-from puna.data.filters.tokens import Words, words
 from puna.data.stage import Annotation, Gate, Verdict, first_reason
-
-
-def said_before(found: Words, n: int, times: int = 1) -> np.ndarray:
-    """(words,) whether a word stands in a run of n words that its row had so many times earlier."""
-    hashes, places = found.ngrams(n)
-    rows = np.searchsorted(found.first, places, "right") - 1
-    keys = mixed(hashes + rows.astype(np.uint64))
-    some = _not_alone(keys)
-    order = some[np.argsort(keys[some], kind="stable")]  # of equal runs the earliest first
-    again = keys[order][times:] == keys[order][:-times]
-    return _covered(places[order[times:][again]], n, len(found.hashes))
-
-
-def _not_alone(keys: np.ndarray) -> np.ndarray:
-    """Where keys stand that may occur twice: most do not, and need no sorting."""
-    slots = (keys >> np.uint64(42)).astype(np.int64)
-    last, shared = np.zeros(1 << 22, np.int32), np.zeros(1 << 22, bool)
-    last[slots] = np.arange(len(slots))
-    shared[slots[last[slots] != np.arange(len(slots))]] = True
-    return np.flatnonzero(shared[slots])
-
-
-def _covered(places: np.ndarray, n: int, total: int) -> np.ndarray:
-    """(total,) whether one of the runs that begin at these places reaches there."""
-    starts = np.bincount(places, minlength=total).astype(np.int64)
-    ends = np.r_[np.zeros(n, np.int64), starts][:total]
-    return np.cumsum(starts - ends) > 0
+from puna.kernels.words import Words, said_before, words
 
 
 class NgramCoverage(Annotation):
     """The share of each document's word bytes that stand in runs of words it had before: `q.coverage`."""
 
     name = "coverage.ngrams"
+    version = 2  # words are those of kernels.words
     writes = {"q.coverage": pa.float32()}
 
     n: int = Field(10, ge=1)  # Rae et al.: 5 to 10
 
     def __call__(self, table: pa.Table) -> pa.Table:
-        found = words(*text_buffers(table), fold_digits=True)
-        sizes = found.ends - found.starts
-        share = found.sums(sizes * said_before(found, self.n)) / np.maximum(found.sums(sizes), 1)
+        found = words(*text_buffers(table), "digits_alike")
+        sizes, again = found.ends - found.starts, said_before(found.hashes, found.first, self.n)
+        share = _sums(found, sizes * again) / np.maximum(_sums(found, sizes), 1)
         return table.append_column("q.coverage", pa.array(share, pa.float32()))
+
+
+def _sums(found: Words, of_word: np.ndarray) -> np.ndarray:
+    """(rows,) the sum over each row's words."""
+    return np.diff(np.append(0, np.cumsum(of_word))[found.first])
 
 
 class CoverageGate(Gate):
@@ -77,6 +55,7 @@ class RepeatedLines(Annotation):
     """Removes lines made of what the document said before, and counts them: `q.lines_removed`."""
 
     name = "coverage.lines"
+    version = 2  # words are those of kernels.words
     writes = {"q.lines_removed": pa.int32()}
 
     n: int = Field(5, ge=1)  # words of a run; the shortest of Rae et al., since log lines are short
@@ -99,13 +78,15 @@ class RepeatedLines(Annotation):
 
     def _lines(self, data: np.ndarray, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(where each line begins, its row, whether it goes)."""
-        found = words(data, offsets, fold_digits=True)
+        found = words(data, offsets, "digits_alike")
         breaks = np.flatnonzero(data[offsets[0] : offsets[-1]] == ord("\n")) + 1 + offsets[0]
         starts = np.unique(np.concatenate((offsets[:-1], breaks)))
         starts = starts[starts < offsets[-1]]
         line = np.searchsorted(starts, found.starts, "right") - 1
         sizes = found.ends - found.starts
-        again = np.bincount(line, sizes * said_before(found, self.n, self.times), len(starts))
+        again = np.bincount(
+            line, sizes * said_before(found.hashes, found.first, self.n, self.times), len(starts)
+        )
         gone = again > self.most * np.bincount(line, sizes, len(starts))
         return starts, np.searchsorted(offsets, starts, "right") - 1, gone
 

@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from puna.data.document import text_buffers
 from puna.data.stage import Gate, Verdict, first_reason
-from puna.kernels.text import counters
+from puna.kernels.counters import counters
 
 
 class FineWeb(Gate):

@@ -2,15 +2,19 @@
 
 Both gates are of the paper of Rae and others, "Scaling Language Models: Methods, Analysis & Insights from
 Training Gopher" (2021), appendix A.1.1. Where it leaves open what to divide by, we do as the tools that its
-thresholds are used with: repeated characters over all characters of the text, letters over words and symbols.
+thresholds are used with: repeated characters over all characters of the text. But "80% of words in a document
+contain at least one alphabetic character" we take as of words between blanks, as Dolma does. datatrove counts
+each punctuation mark as a word as well: of 2,945 pages of manuals it so drops 40%, readable ones, and we 5%.
 """
+
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
 
 from puna.data.document import text_buffers
 from puna.data.stage import Gate, Verdict, first_reason
-from puna.kernels.text import counters
+from puna.kernels.counters import counters
 
 STOP_WORDS = ("the", "be", "to", "of", "and", "that", "have", "with")  # [A.1.1]
 
@@ -19,6 +23,7 @@ class GopherQuality(Gate):
     """Too short or long, odd words, symbols and list marks in place of sentences."""
 
     name = "quality.gopher"
+    version = 2  # letters are looked for in words between blanks
     reasons = tuple(
         f"quality.gopher.{reason}"
         for reason in (
@@ -42,7 +47,8 @@ class GopherQuality(Gate):
     most_symbols: float = 0.1  # number signs to words, and ellipses to words
     most_bullet_lines: float = 0.9  # share of the lines
     most_ellipsis_lines: float = 0.3
-    least_alphabetic: float = 0.8  # of words and symbols, the share with a letter
+    least_alphabetic: float = 0.8  # of these, the share with a letter:
+    alphabetic_of: Literal["between_blanks", "words_and_symbols"] = "between_blanks"  # the latter: datatrove
     least_stop_words: int = 2  # different ones of the list; 0 for languages that it is not of
     stop_words: tuple[str, ...] = STOP_WORDS
 
@@ -52,7 +58,9 @@ class GopherQuality(Gate):
         length = share(count["word_characters"], words)
         signs, ellipses = share(count["hashes"], words), share(count["ellipses"], words)
         bullets, trailing = share(count["bullet_lines"], lines), share(count["ellipsis_lines"], lines)
-        alphabetic = share(count["alphabetic_words"], words + count["symbols"])
+        alphabetic = share(count["alphabetic_pieces"], count["pieces"])
+        if self.alphabetic_of == "words_and_symbols":
+            alphabetic = share(count["alphabetic_words"], words + count["symbols"])
         broken = (
             (words < self.least_words, words),
             (words > self.most_words, words),

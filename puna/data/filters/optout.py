@@ -1,8 +1,9 @@
 """What a publisher says about the use of a page, as its source found it, and a gate that heeds it.
 
-A source that reads headers writes three columns, null where it knows nothing: `http.x_robots_tag` (headers of
-that name, one a line), `html.meta_robots` (contents of <meta name="robots">, one a line) and
-`http.tdm_reservation` (header or meta tag of the W3C's TDMRep: "1" reserves the rights of data mining).
+Every source writes four columns, null where nothing is said: `http.x_robots_tag` (headers of that name, one a
+line), `html.meta_robots` (contents of <meta name="robots">, one a line), `http.tdm_reservation` (header or
+meta tag of the W3C's TDMRep: "1" reserves the rights of data mining), and `optout`, what of it is said to
+everybody: of noai, noindex, none, tdm those that are there, such as "noai,tdm". It is for counting.
 """
 
 import numpy as np
@@ -12,6 +13,8 @@ import pyarrow.compute as pc
 from puna.data.stage import Gate, Verdict, first_reason
 from puna.errors import DataError, need
 
+COLUMNS = ("http.x_robots_tag", "html.meta_robots", "http.tdm_reservation", "optout")
+SIGNALS = ("noai", "noindex", "none")  # noimageai is about pictures
 WITH_VALUE = frozenset(("unavailable_after", "max-snippet", "max-image-preview", "max-video-preview"))
 
 
@@ -29,14 +32,23 @@ def directives(said: str, agents: tuple[str, ...]) -> set[str]:
     return found
 
 
+def signals(tag: str, robots: str, tdm: str) -> dict[str, str | None]:
+    """The four columns of a page, from its headers, its meta tags, and either one's word on data mining."""
+    found = set(SIGNALS) & (directives(tag, ()) | directives(robots, ()))
+    if tdm.strip() == "1":
+        found.add("tdm")
+    said = (tag, robots, tdm, ",".join(sorted(found)))
+    return {column: value or None for column, value in zip(COLUMNS, said, strict=True)}
+
+
 class OptOut(Gate):
     """Drops pages whose publisher does not want them learned from."""
 
     name = "optout"
-    reads = ("http.x_robots_tag", "html.meta_robots", "http.tdm_reservation")
+    reads = COLUMNS[:3]
     reasons = ("optout.robots_tag", "optout.meta_robots", "optout.tdm")
 
-    signals: tuple[str, ...] = ("noai", "noindex", "none")  # noimageai is about pictures
+    signals: tuple[str, ...] = SIGNALS
     agents: tuple[str, ...] = ("ccbot",)  # names under which our sources were crawled
     tdm: bool = True
 

@@ -1,24 +1,22 @@
 """Documents whose words are not distributed as the corpus's: gibberish, dumps, tables of codes [P 3.1.1].
 
-Two passes. The first counts the words of the corpus by hash, for each language. The second measures
-D(document || corpus): how many more nats a word costs under the corpus's frequencies than under the
-document's own. `outliers.corpus` does both in a run; `outliers.kl` measures against counts in files, written
-by `write_counts` from sums of `counts_of`.
+Two passes. The first counts the words of the corpus by hash, for each language: `counts_of` tables of
+documents, summed in any order, then `write_counts`. The second measures D(document || corpus): how many more
+nats a word costs under the corpus's frequencies than under the document's own. puna/data/corpus.py does both
+in a run.
 """
 
 from collections.abc import Callable, Mapping
-from functools import cache, lru_cache, partial
+from functools import lru_cache, partial
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from puna.data.filters.hashing import buffers
 from puna.data.filters.lists import Stamps, stamps, with_lists
-from puna.data.filters.tokens import Words, words
-from puna.data.rounds import Round, Survey
 from puna.data.stage import Annotation, Gate, Verdict, first_reason
 from puna.errors import DataError, need
+from puna.kernels.words import Words, words
 
 BITS = 20  # 2**20 counters, 8 MB: words that share one look a little commoner than they are
 
@@ -29,7 +27,7 @@ def _buckets(found: Words) -> np.ndarray:
 
 def counts_of(table: pa.Table) -> np.ndarray:
     """(2**BITS,) uint64: how often each word occurs, by hash; sums of these are the corpus's."""
-    found = words(*buffers(pc.utf8_lower(table["text"])))
+    found = words(*buffers(table["text"]))
     return np.bincount(_buckets(found), minlength=1 << BITS).astype(np.uint64)
 
 
@@ -51,10 +49,10 @@ def _log_frequencies(path: Stamps) -> np.ndarray:
         ) from None
     good = counts.shape == (1 << BITS,) and counts.dtype == np.uint64
     need(good, f"{name}: not {1 << BITS:,} counts of words", "count the corpus again", DataError)
-    return _logarithms(counts)
+    return logarithms(counts)
 
 
-def _logarithms(counts: np.ndarray) -> np.ndarray:
+def logarithms(counts: np.ndarray) -> np.ndarray:
     return (np.log(counts + 1.0) - np.log(counts.sum() + float(1 << BITS))).astype(np.float32)
 
 
@@ -72,14 +70,18 @@ class WordDivergence(Annotation):
     """Measures `q.kl`; null where the language has no table or the document too few words to say."""
 
     name = "outliers.kl"
+    version = 2
     reads = ("text", "lang")
     writes = {"q.kl": pa.float32()}
 
     counts: dict[str, str]  # language, or "*" for all others -> the file of its counts
     least_words: int = 50  # below, the divergence says how short the document is
 
+    def opens(self) -> tuple[str, ...]:
+        return tuple(self.counts[name] for name in sorted(self.counts))
+
     def fingerprint(self) -> str:
-        return with_lists(self, tuple(self.counts[name] for name in sorted(self.counts)))
+        return with_lists(self, self.opens())
 
     def __call__(self, table: pa.Table) -> pa.Table:
         known = {
@@ -92,7 +94,7 @@ def with_divergence(
     table: pa.Table, known: Mapping[str, Callable[[], np.ndarray]], least_words: int
 ) -> pa.Table:
     """The documents with `q.kl`, each by the log frequencies of its language, or by those of "*"."""
-    found = words(*buffers(pc.utf8_lower(table["text"])))
+    found = words(*buffers(table["text"]))
     languages = [name if name in known else "*" for name in table["lang"].to_pylist()]
     values, enough = np.zeros(len(table)), np.diff(found.first) >= least_words
     of = np.array(languages, object)
@@ -100,54 +102,6 @@ def with_divergence(
         values = np.where(of == name, divergences(found, known[name]()), values)
     unknown = np.array([name not in known for name in languages], bool)
     return table.append_column("q.kl", pa.array(values, pa.float32(), mask=~enough | unknown))
-
-
-class CorpusDivergence(Survey):
-    """Measures `q.kl` against the words of all documents of its language in this run."""
-
-    name = "outliers.corpus"
-    reads = ("text", "lang")
-
-    languages: tuple[str, ...] = ()  # those that are measured; all, if none is named
-    least_words: int = 50
-
-    def rounds(self) -> tuple[Round, ...]:
-        return (Round("words", self.emit, self.reduce),)
-
-    def emit(self, table: pa.Table, shard: int, side: pa.Table | None = None) -> pa.Table:
-        """The counts of a shard: a row for each word's place, by language."""
-        parts = [_WORDS.empty_table()]
-        for lang in self._measured(table):
-            counts = counts_of(table.filter(pc.equal(table["lang"], lang)))
-            places = np.flatnonzero(counts)
-            columns = [places.astype(np.uint64), pa.repeat(lang, len(places)), counts[places]]
-            parts.append(pa.Table.from_arrays(columns, schema=_WORDS))
-        return pa.concat_tables(parts)
-
-    def reduce(self, rows: pa.Table) -> pa.Table:
-        sums = rows.group_by(["key", "lang"], use_threads=False).aggregate([("count", "sum")])
-        return (
-            sums.rename_columns(_WORDS.names)
-            .cast(_WORDS)
-            .sort_by([("lang", "ascending"), ("key", "ascending")])
-        )
-
-    def learned(self, facts: pa.Table) -> Callable[[pa.Table], pa.Table]:
-        languages = facts["lang"].unique().to_pylist()
-        known = {lang: cache(partial(_learned, facts, lang)) for lang in languages}
-        return partial(with_divergence, known=known, least_words=self.least_words)
-
-    def _measured(self, table: pa.Table) -> list[str]:
-        found = set(table["lang"].unique().to_pylist()) - {None}
-        return sorted(found.intersection(self.languages or found))
-
-
-def _learned(facts: pa.Table, lang: str) -> np.ndarray:
-    mine = facts.filter(pc.equal(facts["lang"], lang))
-    return _logarithms(np.bincount(mine["key"].to_numpy(), mine["count"].to_numpy(), 1 << BITS))
-
-
-_WORDS = pa.schema([("key", pa.uint64()), ("lang", pa.string()), ("count", pa.uint64())])
 
 
 class Outliers(Gate):

@@ -199,17 +199,24 @@ def luhn(digits: str) -> bool:
 
 
 def _card(text: bytes, start: int, end: int) -> int:
-    for stop in range(end, start + 12, -1):
-        found = text[start:stop].decode()
-        digits, marks = _digits(text[start:stop]), set(found) - set("0123456789")
-        if len(digits) < 13 or not _alone(text, start, stop, b".-"):
-            continue
-        groups = [len(group) for group in found.replace("-", " ").split(" ")]
-        even = len(groups) == 1 or (len(marks) == 1 and groups in GROUPS)
-        issued = any(a <= digits[: len(a)] <= b and len(digits) in sizes for a, b, sizes in CARDS)
-        if even and issued and luhn(digits):
+    before = text[max(0, start - 2) : start]
+    if before[-1:] == b" " and before[:1].isdigit() and b" " in text[start : start + 13]:
+        return 0  # one of many groups
+    digits = _digits(text[start:end])
+    sizes = {size for a, b, lengths in CARDS if a <= digits[: len(a)] <= b for size in lengths}
+    count = len(digits)
+    for stop in range(end, start + 12, -1) if sizes else ():
+        if count in sizes and _is_card(text, start, stop):
             return stop - start
+        count -= text[stop - 1 : stop].isdigit()
     return 0
+
+
+def _is_card(text: bytes, start: int, stop: int) -> bool:
+    found = text[start:stop].decode()
+    groups = [len(group) for group in found.replace("-", " ").split(" ")]
+    even = len(groups) == 1 or (len(set(found) & set(" -")) == 1 and groups in GROUPS)
+    return even and luhn(_digits(text[start:stop])) and _alone(text, start, stop, b".-")
 
 
 def _ssn(text: bytes, start: int, end: int) -> int:

@@ -4,6 +4,8 @@ A word alone is weak evidence (medicine, law and news use them): what counts is 
 The classifier is another stage, which writes probabilities as `q.nsfw` and `q.toxic`; SafetyScores cuts them.
 """
 
+from typing import Literal
+
 import numpy as np
 import pyarrow as pa
 
@@ -16,6 +18,7 @@ class SafetyWords(Annotation):
     """Listed words in 1,000: `safety.nsfw` and `safety.toxic`."""
 
     name = "safety.words"
+    version = 2  # words are those of kernels.words
     writes = {"safety.nsfw": pa.float32(), "safety.toxic": pa.float32()}
 
     nsfw: tuple[str, ...] = OURS
@@ -23,8 +26,11 @@ class SafetyWords(Annotation):
     toxic: tuple[str, ...] = ()  # slurs and threats: we ship none
     toxic_files: tuple[str, ...] = ()
 
+    def opens(self) -> tuple[str, ...]:
+        return self.nsfw_files + self.toxic_files
+
     def fingerprint(self) -> str:
-        return with_lists(self, self.nsfw_files + self.toxic_files)
+        return with_lists(self, self.opens())
 
     def __call__(self, table: pa.Table) -> pa.Table:
         found = words_of(table["text"])
@@ -54,17 +60,26 @@ class SafetyWordsGate(Gate):
 
 
 class SafetyScores(Gate):
-    """Drops documents that a classifier, an earlier stage, finds unsafe; what it did not judge stays."""
+    """Drops documents that a classifier, an earlier stage, finds unsafe; what it did not judge stays.
+
+    `classify` writes the scores, by models that the recipes `toxicity` and `nsfw` train.
+    """
 
     name = "safety.scores"
-    reads = ("q.nsfw", "q.toxic")
     reasons = ("safety.nsfw", "safety.toxic")
 
+    scores: tuple[Literal["nsfw", "toxic"], ...] = ("nsfw", "toxic")  # those that an earlier stage wrote
     most_nsfw: float = 0.4  # Dolma's high threshold for its Jigsaw classifiers
     most_toxic: float = 0.4
 
+    @property
+    def reads(self) -> tuple[str, ...]:  # type: ignore[override]
+        return tuple(f"q.{score}" for score in self.scores)
+
     def __call__(self, table: pa.Table) -> Verdict:
-        nsfw, toxic = (table[column].to_numpy() for column in self.reads)
-        return first_reason(
-            len(table), [(nsfw > self.most_nsfw, 0, nsfw), (toxic > self.most_toxic, 1, toxic)]
-        )
+        rules = []
+        for at, (score, most) in enumerate((("nsfw", self.most_nsfw), ("toxic", self.most_toxic))):
+            if score in self.scores:
+                measured = table[f"q.{score}"].to_numpy()
+                rules.append((measured > most, at, measured))
+        return first_reason(len(table), rules)

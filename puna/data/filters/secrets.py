@@ -40,7 +40,10 @@ NAMED = NAMES + rb"[\"']? ?(?:=|:|=>|:=) ?"
 ASSIGNED = NAMED + rb"[\"']([A-Za-z0-9+/_=.~-]{16,200})[\"']"
 END = re2.compile(rb"-----END (?:[A-Z0-9]+ )*PRIVATE KEY(?: BLOCK)?-----")
 LONGEST_KEY = 20_000  # bytes from BEGIN to END of a private key; RSA of 16,384 bits needs 13,000
-PREFIXES = re2.compile(b"|".join(f"(?:{form.decode()})".encode() for form in KNOWN.values()))
+_LARGE = re2.Options()
+_LARGE.max_mem = 64 << 20  # with its 8 MB, keys that do not end made it slow, and a line on stderr for each
+_LARGE.log_errors = False
+PREFIXES = re2.compile(b"|".join(f"(?:{form.decode()})".encode() for form in KNOWN.values()), _LARGE)
 VALUES = re2.compile(ASSIGNED)
 HINT = (
     r"PRIVATE KEY|A[KS]IA[A-Z2-7]|AIza|GOCSPX-|gh[pousr]_|github_pat_|glpat-|xox[abeoprs]-|hooks\.slack"

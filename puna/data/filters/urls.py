@@ -1,7 +1,7 @@
 """Where a page comes from says much about it: hosts and domains as columns, and lists of unwanted ones.
 
 Addresses are taken apart as browsers do: what stands before the last `@` is no host, `\\` is `/`, a number
-may be an IPv4 address, other alphabets become punycode. A list is sorted hashes: 36 MB for 4.5 million.
+may be an IPv4 address, other alphabets become punycode. A long list is a file of sorted hashes (compiled.py).
 Public suffixes are a rule of our own, not the full list: the last label; `co.uk` and its like (a general word
 below a country); and hosts that give names to strangers. It does not know k12.us, city names of .jp, or *.ck.
 """
@@ -18,8 +18,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from puna.data.filters.hashing import buffers, is_in, range_hashes, values
-from puna.data.filters.lists import Stamps, blocks, entries, stamps, with_lists
+from puna.data.filters.compiled import compiled
+from puna.data.filters.hashing import buffers, is_in, range_hashes
+from puna.data.filters.lists import Stamps, entries, stamps, with_lists
 from puna.data.stage import Annotation, Gate, Verdict, first_reason
 
 NUMBER = r"^[0-9.]+$|^\["  # a host that is an IP address
@@ -94,7 +95,7 @@ def _suffixes(hosts: pa.Array) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.n
     rows = np.searchsorted(offsets, starts, "right") - 1
     starts, rows = starts[rows < len(hosts)], rows[rows < len(hosts)]
     ends = offsets[rows + 1]
-    hashes = range_hashes(data, starts, ends, values(False))
+    hashes = range_hashes(data, starts, ends)
     last_label = np.r_[rows[1:] != rows[:-1], True]
     number = np.isin(data[ends - 1], list(b"0123456789]"))  # no name of a country ends so
     public = (last_label | is_in(hashes, _public())) & ~number
@@ -118,7 +119,7 @@ def domains(hosts: pa.Array) -> pa.Array:
 
 def _text_hashes(texts: pa.Array) -> np.ndarray:
     data, offsets = buffers(texts)
-    return range_hashes(data, offsets[:-1], offsets[1:], values(False))
+    return range_hashes(data, offsets[:-1], offsets[1:])
 
 
 @lru_cache(1)
@@ -129,11 +130,12 @@ def _public() -> np.ndarray:
 
 
 @lru_cache(8)
-def _hosts(given: tuple[str, ...], paths: Stamps) -> np.ndarray:
-    """The sorted hashes of the hosts of lists, which are read a few MB at a time."""
-    found = [_block_hashes("\n".join(given).encode())]
-    found += [_block_hashes(block) for path, *_ in paths for block in blocks(path)]
-    return np.unique(np.concatenate(found))
+def _hosts(given: tuple[str, ...], paths: Stamps) -> tuple[np.ndarray, ...]:
+    """The sorted hashes of the hosts of each list; those of files are mapped, not held."""
+    lists = [compiled(path, _block_hashes) for path, *_ in paths]
+    if given or not lists:
+        lists.append(np.unique(_block_hashes("\n".join(given).encode())))
+    return tuple(lists)
 
 
 def _block_hashes(block: bytes) -> np.ndarray:
@@ -197,9 +199,12 @@ class UrlLists(Gate):
     parts: tuple[str, ...] = ()  # anywhere, whatever stands between their letters
     part_files: tuple[str, ...] = ()
 
-    def fingerprint(self) -> str:
+    def opens(self) -> tuple[str, ...]:
         files = self.domain_files + self.host_files + self.url_files
-        return with_lists(self, files + self.hard_word_files + self.soft_word_files + self.part_files)
+        return files + self.hard_word_files + self.soft_word_files + self.part_files
+
+    def fingerprint(self) -> str:
+        return with_lists(self, self.opens())
 
     def __call__(self, table: pa.Table) -> Verdict:
         scheme, host, rest = parts(table["url"])
@@ -207,8 +212,8 @@ class UrlLists(Gate):
         wrong = web & ~np.isin(scheme.to_numpy(zero_copy_only=False).astype(str), self.schemes)
         nameless = web & ~wrong & _true(pc.equal(host, ""))
         hashes, rows, starts, public, _ = _suffixes(host)
-        below = is_in(hashes, _hosts(self.domains, stamps(self.domain_files))) & (~public | (starts == 0))
-        alone = is_in(hashes, _hosts(self.hosts, stamps(self.host_files))) & (starts == 0)
+        below = is_in(hashes, *_hosts(self.domains, stamps(self.domain_files))) & (~public | (starts == 0))
+        alone = is_in(hashes, *_hosts(self.hosts, stamps(self.host_files))) & (starts == 0)
         below, alone = (np.bincount(rows, hit, len(host)) > 0 for hit in (below, alone))
         listed = is_in(_text_hashes(_keys(host, rest)), _addresses(self.urls, stamps(self.url_files)))
         hard, soft, part = self._words(pc.binary_join_element_wise(host, rest, EMPTY))

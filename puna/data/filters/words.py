@@ -15,13 +15,17 @@ class DirtyWords(Annotation):
     """Counts words, and those of the lists among them."""
 
     name = "words.dirty"
+    version = 2  # words are those of kernels.words
     writes = {"words.count": pa.int32(), "words.dirty": pa.int32()}
 
     words: tuple[str, ...] = OURS
     files: tuple[str, ...] = ()
 
+    def opens(self) -> tuple[str, ...]:
+        return self.files
+
     def fingerprint(self) -> str:
-        return with_lists(self, self.files)
+        return with_lists(self, self.opens())
 
     def __call__(self, table: pa.Table) -> pa.Table:
         found = words_of(table["text"])

@@ -4,16 +4,15 @@ A plain file is cut into pieces at byte offsets: a line belongs to the piece whe
 """
 
 import json
-import os
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, BinaryIO
 
 from pydantic import Field
 
 from puna.data.document import make_id
-from puna.data.sources.files import BROKEN, CHUNK, find, key, lines, one_key_each, opened
+from puna.data.place import cut, parted, size_of
+from puna.data.sources.files import BROKEN, CHUNK, Place, find, key, lines, one_key_each, opened
 from puna.data.sources.reading import Reading, Row, clean, host
 
 
@@ -31,18 +30,20 @@ class Jsonl(Reading):
         ends = tuple(
             f".{kind}{packed}" for kind in ("jsonl", "json", "ndjson") for packed in ("", ".gz", ".zst")
         )
-        found = one_key_each(self.paths, find(self.paths, ends))
-        return tuple(piece for path in found for piece in self._cut(path))
+        found = find(self.paths, ends)
+        one_key_each(self.paths, found)
+        return tuple(piece for at in found for piece in self._cut(at))
 
-    def _cut(self, path: str) -> Iterator[str]:
-        size = os.path.getsize(path)
-        if path.endswith((".gz", ".zst")) or size <= self.piece_bytes:
-            yield path
+    def _cut(self, at: Place) -> Iterator[str]:
+        size = size_of(at)
+        if at.name.endswith((".gz", ".zst")) or size <= self.piece_bytes:
+            yield str(at)
         else:
-            yield from (f"{path}@{start}" for start in range(0, size, self.piece_bytes))
+            yield from (cut(at, str(start)) for start in range(0, size, self.piece_bytes))
 
     def rows(self, piece: str, skipped: Counter[str]) -> Iterator[Row]:
-        path, start = _parted(piece)
+        path, part = parted(piece)
+        start = int(part) if part.isdecimal() else None
         name = key(self.paths, path)
         with opened(path) as stream:
             try:
@@ -72,13 +73,6 @@ class Jsonl(Reading):
         named = _said(values, self.id) or place
         row: Row = {"id": make_id(self.name, named), "source": self.name, "url": url, "date": date}
         return row | {"text": clean(text), "host": host(url), "licence": licence or None}
-
-
-def _parted(piece: str) -> tuple[Path, int | None]:
-    """The file of a piece, and where in it the piece begins if it is cut."""
-    path, at, start = piece.rpartition("@")
-    cut = at and start.isdecimal() and not os.path.exists(piece)  # a file may have such a name
-    return (Path(path), int(start)) if cut else (Path(piece), None)
 
 
 def _from(stream: BinaryIO, start: int | None, size: int, most: int) -> Iterator[tuple[int, bytes | None]]:

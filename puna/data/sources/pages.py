@@ -8,11 +8,15 @@ import zlib
 from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
+from typing import ClassVar
 
 from puna.data.document import make_id
 from puna.data.extract.page import Extract
-from puna.data.sources.files import files_of, folders, key, one_key_each, root_of
+from puna.data.filters.optout import signals
+from puna.data.place import located, open_bytes
+from puna.data.sources.files import Place, files_of, folders, key, one_key_each, root_of
+from puna.data.sources.licences import licence_of_link
 from puna.data.sources.reading import Reading, Row
 from puna.errors import DataError
 
@@ -22,42 +26,44 @@ ENDINGS = (".html", ".htm", ".xhtml")
 class Pages(Reading):
     """HTML files in folders (each folder below them is a piece) and zips."""
 
+    version: ClassVar[int] = 2  # extraction by our own rules
     extract: Extract = Extract()
 
     def inputs(self) -> tuple[str, ...]:
         return one_key_each(self.paths, folders(self.paths, (*ENDINGS, ".zip"), alone=".zip"))
 
     def rows(self, piece: str, skipped: Counter[str]) -> Iterator[Row]:
-        named = _zipped if piece.lower().endswith(".zip") else self._saved
-        for name, date, data in named(piece, self.document_bytes, skipped):
+        at = located(piece)
+        named = self._zipped if at.name.lower().endswith(".zip") else self._saved
+        for name, date, data in named(at, self.document_bytes, skipped):
             page = self.extract.page(data, None)
             if page.refused:
                 skipped[page.refused] += 1
                 continue
-            name = f"{key(self.paths, Path(piece))}/{name}"
             made: Row = {"id": make_id(self.name, name), "source": self.name, "url": name, "date": date}
-            yield made | {"text": page.text, "mime": "text/html"}
+            made |= {"text": page.text, "mime": "text/html"}
+            made["licence"] = licence_of_link(page.licence) if page.licence else None
+            yield made | signals("", page.robots, page.tdm)
 
-    def _saved(self, piece: str, most: int, skipped: Counter[str]) -> Iterator[tuple[str, str, bytes]]:
-        for path in files_of(Path(piece), root_of(self.paths, Path(piece)), ENDINGS):
-            with path.open("rb") as stream:
+    def _saved(self, here: Place, most: int, skipped: Counter[str]) -> Iterator[tuple[str, str, bytes]]:
+        """(name, date, bytes) of every page in a folder, or of one page."""
+        for at in files_of(here, root_of(self.paths, here), ENDINGS) if here.is_dir() else [here]:
+            with open_bytes(at) as stream:
                 data = stream.read(most + 1)
             if len(data) > most:
                 skipped["too_long"] += 1
             else:
-                yield path.name, "", data
+                yield key(self.paths, at), "", data
 
-
-def _zipped(piece: str, most: int, skipped: Counter[str]) -> Iterator[tuple[str, str, bytes]]:
-    """(name, date, bytes) of every page in a zip."""
-    try:
-        with zipfile.ZipFile(piece) as archive:
-            for entry in _entries(archive, skipped):
-                data = _bytes(archive, entry, most, skipped)
-                if data is not None:
-                    yield entry.filename, _date(entry), data
-    except (zipfile.BadZipFile, OSError) as problem:
-        raise DataError(f"{piece}: not a zip that can be read: {problem}") from None
+    def _zipped(self, at: Place, most: int, skipped: Counter[str]) -> Iterator[tuple[str, str, bytes]]:
+        try:
+            with open_bytes(at) as stream, zipfile.ZipFile(stream) as archive:
+                for entry in _entries(archive, skipped):
+                    data = _bytes(archive, entry, most, skipped)
+                    if data is not None:
+                        yield f"{key(self.paths, at)}/{entry.filename}", _date(entry), data
+        except (zipfile.BadZipFile, OSError) as problem:
+            raise DataError(f"{at}: not a zip that can be read: {problem}") from None
 
 
 def _entries(archive: zipfile.ZipFile, skipped: Counter[str]) -> Iterator[zipfile.ZipInfo]:

@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -10,7 +9,8 @@ import pyarrow.parquet as pq
 from pydantic import Field
 
 from puna.data.document import make_id
-from puna.data.sources.files import find, key, one_key_each
+from puna.data.place import at_once, cut, open_bytes, parted
+from puna.data.sources.files import Place, find, key, one_key_each
 from puna.data.sources.reading import Reading, Row, clean, host
 from puna.errors import DataError, need
 
@@ -27,26 +27,26 @@ class Parquet(Reading):
     read_rows: int = Field(default=256, ge=1)  # at once; bounds memory where documents are long
 
     def inputs(self) -> tuple[str, ...]:
-        found = one_key_each(self.paths, find(self.paths, (".parquet",)))
-        return tuple(piece for path in found for piece in self._cut(path))
+        found = find(self.paths, (".parquet",))
+        one_key_each(self.paths, found)
+        return tuple(piece for cut in at_once(self._cut, found) for piece in cut)
 
-    def _cut(self, path: str) -> Iterator[str]:
+    def _cut(self, path: Place) -> list[str]:
         """`path` or `path@first-last`, row groups counted from 0, the last one included."""
-        with _opened(Path(path)) as file:
+        with _opened(path) as file:
             sizes = [file.metadata.row_group(g).total_byte_size for g in range(file.num_row_groups)]
         if sum(sizes) <= self.piece_bytes or len(sizes) == 1:
-            yield path
-            return
-        first, held = 0, 0
+            return [str(path)]
+        pieces, first, held = [], 0, 0
         for group, size in enumerate(sizes):
             if held and held + size > self.piece_bytes:
-                yield f"{path}@{first}-{group - 1}"
+                pieces.append(cut(path, f"{first}-{group - 1}"))
                 first, held = group, 0
             held += size
-        yield f"{path}@{first}-{len(sizes) - 1}"
+        return [*pieces, cut(path, f"{first}-{len(sizes) - 1}")]
 
     def rows(self, piece: str, skipped: Counter[str]) -> Iterator[Row]:
-        path, groups = _parted(piece)
+        path, part = parted(piece)
         with _opened(path) as file:
             names = set(file.schema_arrow.names)
             need(
@@ -56,7 +56,8 @@ class Parquet(Reading):
                 DataError,
             )
             wanted = [n for n in (self.text, self.id, self.url, self.date, self.licence) if n in names]
-            groups = groups or range(file.num_row_groups)
+            first, _, last = part.partition("-")
+            groups = range(int(first), int(last) + 1) if last else range(file.num_row_groups)
             place = sum(file.metadata.row_group(g).num_rows for g in range(groups.start))
             try:
                 for batch in file.iter_batches(self.read_rows, list(groups), list(dict.fromkeys(wanted))):
@@ -66,7 +67,10 @@ class Parquet(Reading):
                 raise DataError(f"{path}: damaged: {str(problem)[:200]}") from None
 
     def _rows(self, name: str, start: int, batch: pa.RecordBatch, skipped: Counter[str]) -> Iterator[Row]:
-        for place, values in enumerate(batch.to_pylist(), start):
+        for place, values in enumerate(_values(batch), start):
+            if values is None:
+                skipped["malformed"] += 1
+                continue
             text = values[self.text]
             if not text or not isinstance(text, str) or len(text) > self.document_bytes:
                 skipped["too_long" if isinstance(text, str) and text else "no_text"] += 1
@@ -77,19 +81,21 @@ class Parquet(Reading):
             yield row | {"host": host(url), "licence": licence or None}
 
 
-def _opened(path: Path) -> pq.ParquetFile:
+def _values(batch: pa.RecordBatch) -> list[dict[str, Any] | None]:
+    """The rows; None for one that says what it is not: strings that are no UTF-8, times after 9999."""
     try:
-        return pq.ParquetFile(path)
+        return batch.to_pylist()
+    except (ValueError, OverflowError):
+        half = batch.num_rows // 2
+        return _values(batch.slice(0, half)) + _values(batch.slice(half)) if half else [None]
+
+
+def _opened(path: Place) -> pq.ParquetFile:
+    try:
+        stream = open_bytes(path)
+        return pq.ParquetFile(stream)
     except (pa.ArrowException, OSError) as problem:
         raise DataError(f"{path}: not a Parquet file: {str(problem)[:200]}") from None
-
-
-def _parted(piece: str) -> tuple[Path, range | None]:
-    path, _, groups = piece.rpartition("@")
-    first, dash, last = groups.partition("-")
-    if dash and first.isdecimal() and last.isdecimal() and not Path(piece).exists():
-        return Path(path), range(int(first), int(last) + 1)
-    return Path(piece), None
 
 
 def _said(values: dict[str, Any], name: str) -> str:

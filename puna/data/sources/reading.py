@@ -6,7 +6,7 @@ A source never fails for one bad document: it leaves it out, counts it by reason
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
 import pyarrow as pa
@@ -14,6 +14,7 @@ from pydantic import Field
 
 from puna import log
 from puna.data.document import SCHEMA, documents
+from puna.data.filters.optout import COLUMNS
 from puna.settings import Settings
 
 Row = dict[str, Any]
@@ -26,13 +27,15 @@ DOCUMENTS = pa.schema(
         pa.field("licence", pa.string()),  # an SPDX expression, "unknown", or what the data says of itself
         pa.field("mime", pa.string()),
         pa.field("status", pa.int16()),  # of HTTP
+        *(pa.field(name, pa.string()) for name in COLUMNS),  # what publishers say, see filters/optout.py
     ]
 )
 
 
 class Reading(Settings):
-    """The base of every source: `inputs()` names pieces, `read(piece)` gives tables."""
+    """The base of every source: `inputs()` names pieces, `tables(piece)` reads one."""
 
+    version: ClassVar[int] = 2  # raise it when a source answers differently
     name: str = Field(min_length=1)  # of the source, in the recipe
     paths: tuple[str, ...] = Field(min_length=1)  # files, folders
     batch_rows: int = Field(default=1000, ge=1)
@@ -49,16 +52,16 @@ class Reading(Settings):
     def columns(self) -> pa.Schema:
         return DOCUMENTS
 
-    def read(self, piece: str) -> Iterator[pa.Table]:  # type: ignore[override]  # settings read none here
+    def tables(self, piece: str) -> Iterator[pa.Table]:
         """Tables of documents with the columns of `columns()`."""
         skipped: Counter[str] = Counter()
         try:
-            yield from self._tables(self.rows(piece, skipped))
+            yield from self._batches(self.rows(piece, skipped))
         finally:
             for reason, count in sorted(skipped.items()):
                 log.event("skipped", source=self.name, piece=piece, reason=reason, count=count)
 
-    def _tables(self, rows: Iterable[Row]) -> Iterator[pa.Table]:
+    def _batches(self, rows: Iterable[Row]) -> Iterator[pa.Table]:
         held: list[Row] = []
         size = 0
         for row in rows:

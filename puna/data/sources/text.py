@@ -3,11 +3,11 @@
 from collections import Counter
 from collections.abc import Iterator
 from itertools import chain
-from pathlib import Path
 from typing import BinaryIO, Literal
 
 from puna.data.document import make_id
 from puna.data.extract.charset import decode
+from puna.data.place import located
 from puna.data.sources.files import BROKEN, files_of, folders, key, lines, one_key_each, opened, root_of
 from puna.data.sources.reading import Reading, Row, clean
 
@@ -24,7 +24,7 @@ class Text(Reading):
         return one_key_each(self.paths, folders(self.paths, self.endings))
 
     def rows(self, piece: str, skipped: Counter[str]) -> Iterator[Row]:
-        here = Path(piece)
+        here = located(piece)
         root = root_of(self.paths, here)
         for path in files_of(here, root, self.endings) if here.is_dir() else [here]:
             name = key(self.paths, path)

@@ -8,14 +8,16 @@ goes on where the next one begins.
 import re
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, ClassVar
 
 from fastwarc.warc import ArchiveIterator, WarcRecord, WarcRecordType
 
 from puna.data.document import make_id
 from puna.data.extract.page import Extract
-from puna.data.sources.files import CHUNK, find, one_key_each
+from puna.data.filters.optout import signals
+from puna.data.place import located, open_bytes
+from puna.data.sources.files import CHUNK, Place, find, one_key_each
+from puna.data.sources.licences import licence_of_link
 from puna.data.sources.reading import Reading, Row, clean, host
 
 HTML = ("text/html", "application/xhtml+xml")
@@ -29,6 +31,7 @@ DAMAGES = 10_000  # places in one file after which it is given up
 class Warc(Reading):
     """Pages of HTML among the responses in WARC files (.warc, .warc.gz, .warc.zst)."""
 
+    version: ClassVar[int] = 2  # extraction by our own rules
     extract: Extract = Extract()
     statuses: tuple[int, ...] = (200,)  # of HTTP; records with another are skipped
 
@@ -36,7 +39,7 @@ class Warc(Reading):
         return one_key_each(self.paths, find(self.paths, (".warc", ".warc.gz", ".warc.zst")))
 
     def rows(self, piece: str, skipped: Counter[str]) -> Iterator[Row]:
-        for record in _records(Path(piece), WarcRecordType.response, skipped):
+        for record in _records(located(piece), WarcRecordType.response, skipped):
             row = self._page(record, skipped)
             if row is not None:
                 yield row
@@ -57,7 +60,11 @@ class Warc(Reading):
         if page.refused:
             skipped[page.refused] += 1
             return None
-        return _row(self.name, record, page.text) | {"mime": mime, "status": said}
+        row = _row(self.name, record, page.text) | {"mime": mime, "status": said}
+        row["licence"] = licence_of_link(page.licence) if page.licence else None
+        tdm = [*_header(record, "tdm-reservation").splitlines(), page.tdm]
+        reserved = "1" if "1" in tdm else tdm[0]
+        return row | signals(_header(record, "x-robots-tag"), page.robots, reserved)
 
 
 class Wet(Reading):
@@ -67,7 +74,7 @@ class Wet(Reading):
         return one_key_each(self.paths, find(self.paths, (".wet", ".wet.gz", ".wet.zst")))
 
     def rows(self, piece: str, skipped: Counter[str]) -> Iterator[Row]:
-        for record in _records(Path(piece), WarcRecordType.conversion, skipped):
+        for record in _records(located(piece), WarcRecordType.conversion, skipped):
             body = _body(record, self.document_bytes, skipped)
             if body is not None:
                 text = body.decode("utf-8", "replace")
@@ -107,13 +114,19 @@ def _body(record: WarcRecord, most: int, skipped: Counter[str]) -> bytes | None:
     return body
 
 
+def _header(record: WarcRecord, name: str) -> str:
+    """All headers of HTTP of this name, one a line."""
+    found = (value for key, value in record.http_headers.to_tuples() if key.lower() == name)
+    return clean("\n".join(" ".join(value.split()) for value in found))
+
+
 def _names(record: WarcRecord) -> set[str]:
     return {name.lower() for name, _ in record.http_headers.to_tuples()}
 
 
-def _records(path: Path, kind: WarcRecordType, skipped: Counter[str]) -> Iterator[WarcRecord]:
+def _records(at: Place, kind: WarcRecordType, skipped: Counter[str]) -> Iterator[WarcRecord]:
     """Records of one kind; after damage, from the next place where one begins."""
-    with path.open("rb") as stream:
+    with open_bytes(at) as stream:
         start: int | None = 0
         while start is not None and skipped["damaged"] < DAMAGES:
             stream.seek(start)

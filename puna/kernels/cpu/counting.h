@@ -50,13 +50,14 @@ class Runs {
   int64_t count = 0;
 
   void read(const std::vector<Word>& words) {
-    count = static_cast<int64_t>(words.size());
-    sums_.resize(count + 1), sizes_.resize(count + 1);
-    sums_[0] = 0, sizes_[0] = 0;
-    for (int64_t i = 0; i < count; i++) {
-      sums_[i + 1] = sums_[i] * GOLDEN + words[i].hash;
-      sizes_[i + 1] = sizes_[i] + words[i].behind - words[i].first;
-    }
+    sum(static_cast<int64_t>(words.size()), [&](int64_t i) { return words[i].hash; });
+    sizes_.resize(count + 1), sizes_[0] = 0;
+    for (int64_t i = 0; i < count; i++) sizes_[i + 1] = sizes_[i] + words[i].behind - words[i].first;
+  }
+
+  // Without characters.
+  void read(const uint64_t* hashes, int64_t words) {
+    sum(words, [&](int64_t i) { return hashes[i]; });
   }
 
   static uint64_t power(int64_t n) {
@@ -98,6 +99,13 @@ class Runs {
  private:
   std::vector<uint64_t> sums_;
   std::vector<int64_t> sizes_;
+
+  template <class Hash>
+  void sum(int64_t words, Hash hash) {
+    count = words;
+    sums_.resize(count + 1), sums_[0] = 0;
+    for (int64_t i = 0; i < count; i++) sums_[i + 1] = sums_[i] * GOLDEN + hash(i);
+  }
 };
 
 }  // namespace puna

@@ -65,10 +65,11 @@ std::vector<std::string> instruction_sets() {
   return sets;
 }
 
-std::vector<uint32_t> minhash(Column texts, const uint32_t* multiply, const uint32_t* add, int64_t count,
-                              int64_t n, const std::string& instructions) {
-  const int64_t permutations = (count + LANES - 1) / LANES * LANES;
-  std::vector<uint32_t> m(multiply, multiply + count), a(add, add + count), least(permutations);
+std::vector<uint32_t> minhash(Column texts, Permutations given, int64_t n, int64_t fewest,
+                              const std::string& instructions) {
+  const int64_t count = given.count, permutations = (count + LANES - 1) / LANES * LANES;
+  std::vector<uint32_t> m(given.multiply, given.multiply + count), a(given.add, given.add + count);
+  std::vector<uint32_t> least(permutations);
   m.resize(permutations), a.resize(permutations);
   Least* const least_here = chosen(instructions.empty() ? instruction_sets().front() : instructions);
   std::vector<uint32_t> signatures(texts.rows * count), shingles;
@@ -79,7 +80,7 @@ std::vector<uint32_t> minhash(Column texts, const uint32_t* multiply, const uint
     text.read(texts.data + texts.offsets[row], texts.offsets[row + 1] - texts.offsets[row]);
     text.find_words();
     runs.read(text.words);
-    const int64_t size = std::min(n, runs.count);
+    const int64_t size = runs.count < fewest ? 0 : std::min(n, runs.count);
     const uint64_t power = size == n ? whole : Runs::power(size);
     shingles.clear();
     for (int64_t i = 0; size && i + size <= runs.count; i++)

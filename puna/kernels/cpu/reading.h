@@ -45,6 +45,19 @@ struct Character {
   }
 };
 
+// Bytes of the valid sequence at `at`, whose code point goes to `code`; 0 where there is none.
+inline uint32_t sequence(const uint8_t* at, const uint8_t* end, uint32_t& code) {
+  uint32_t length = *at < 0xC2 ? 0 : *at < 0xE0 ? 2 : *at < 0xF0 ? 3 : *at < 0xF5 ? 4 : 0;
+  if (!length || end - at < length) return 0;
+  code = *at & (0xFF >> (length + 1));
+  for (uint32_t i = 1; i < length; i++) {
+    if ((at[i] & 0xC0) != 0x80) return 0;
+    code = code << 6 | (at[i] & 0x3F);
+  }
+  bool overlong = code < (length == 3 ? 0x800u : length == 4 ? 0x10000u : 0x80u);
+  return overlong || (code >= 0xD800 && code < 0xE000) || code >= EVERY ? 0 : length;
+}
+
 struct Table {
   std::vector<uint16_t> kinds;
   std::vector<int32_t> adds;
@@ -100,6 +113,7 @@ class Text {
   std::vector<Character> characters;
   std::vector<uint16_t> kinds;
   std::vector<Word> words;
+  bool digits_alike = false;  // every digit counts as 0 in the hash of a word
 
   int64_t size() const { return static_cast<int64_t>(characters.size()); }
   uint32_t code(int64_t i) const { return characters[i].code(); }
@@ -192,20 +206,23 @@ class Text {
   const std::vector<uint16_t>& kinds_ = table().kinds;
   const std::vector<int32_t>& adds_ = table().adds;
 
-  uint32_t folded(int64_t i) const { return code(i) + adds_[code(i)]; }
-
-  // Bytes of the valid sequence at `at`, whose code point goes to `code`; 0 where there is none.
-  static uint32_t sequence(const uint8_t* at, const uint8_t* end, uint32_t& code) {
-    uint32_t length = *at < 0xC2 ? 0 : *at < 0xE0 ? 2 : *at < 0xF0 ? 3 : *at < 0xF5 ? 4 : 0;
-    if (!length || end - at < length) return 0;
-    code = *at & (0xFF >> (length + 1));
-    for (uint32_t i = 1; i < length; i++) {
-      if ((at[i] & 0xC0) != 0x80) return 0;
-      code = code << 6 | (at[i] & 0x3F);
-    }
-    bool overlong = code < (length == 3 ? 0x800u : length == 4 ? 0x10000u : 0x80u);
-    return overlong || (code >= 0xD800 && code < 0xE000) || code >= EVERY ? 0 : length;
+  uint32_t folded(int64_t i) const {
+    return digits_alike && is(i, DIGIT) ? '0' : code(i) + adds_[code(i)];
   }
+};
+
+// Byte places of rising character places, found by walking on.
+class Places {
+ public:
+  Places(const Text& text, int64_t first) : text_(text), byte_(first) {}
+  int64_t of(int64_t character) {
+    while (at_ < character) byte_ += text_.characters[at_++].bytes();
+    return byte_;
+  }
+
+ private:
+  const Text& text_;
+  int64_t at_ = 0, byte_;
 };
 
 }  // namespace puna

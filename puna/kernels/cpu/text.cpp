@@ -8,20 +8,6 @@ namespace puna {
 
 namespace {
 
-// Byte places of rising character places, found by walking on.
-class Places {
- public:
-  Places(const Text& text, int64_t first) : text_(text), byte_(first) {}
-  int64_t of(int64_t character) {
-    while (at_ < character) byte_ += text_.characters[at_++].bytes();
-    return byte_;
-  }
-
- private:
-  const Text& text_;
-  int64_t at_ = 0, byte_;
-};
-
 template <class Each>
 void each_text(Column texts, Each each) {
   Text text;
@@ -52,10 +38,10 @@ class Counter {
     count_lines(text, out);
     if (!repeats) return;
     runs.read(text.words);
-    for (int64_t n = 2; n <= 4; n++) out[19 + n] = runs.most_frequent(n, seen, repeats);
+    for (int64_t n = 2; n <= 4; n++) out[21 + n] = runs.most_frequent(n, seen, repeats);
     for (int64_t n = 5; n <= 10 && repeats; n++) {
-      out[19 + n] = runs.repeated(n, seen);
-      repeats = out[19 + n] > 0;  // without repeats of n words there are none of n + 1
+      out[21 + n] = runs.repeated(n, seen);
+      repeats = out[21 + n] > 0;  // without repeats of n words there are none of n + 1
     }
   }
 
@@ -66,8 +52,15 @@ class Counter {
   Runs runs;
 
   void count_words(Text& text, int64_t* out) {
-    int64_t dots = 0;
+    int64_t dots = 0, piece = 0;  // where the piece between blanks begins
+    size_t told = 0;              // words of the pieces before
+    auto close_piece = [&](int64_t end) {
+      bool alphabetic = false;
+      for (; told < text.words.size(); told++) alphabetic |= text.words[told].alphabetic;
+      out[21] += end > piece, out[22] += alphabetic, piece = end + 1;
+    };
     text.find_words([&](int64_t i) {
+      if (text.is(i, SPACE | FEED)) close_piece(i);
       uint32_t code = text.code(i);
       const bool after_word = !text.words.empty() && text.words.back().behind == i;
       const bool joins = after_word && i + 1 < text.size() && text.is(i + 1, BEGINS | ALONE);
@@ -76,6 +69,7 @@ class Counter {
       dots = code != '.' ? 0 : i && text.code(i - 1) == '.' ? dots + 1 : 1;
       out[6] += (dots && dots % 3 == 0) || code == 0x2026;
     });
+    close_piece(text.size());
     out[1] = static_cast<int64_t>(text.words.size());
     seen.begin(stops);
     for (const Word& word : text.words) {
@@ -168,46 +162,8 @@ bool ends_like_a_sentence(const Text& text, int64_t left, int64_t right) {
 
 }  // namespace
 
-WordColumns words(Column texts) {
-  WordColumns found;
-  found.offsets.push_back(0);
-  each_text(texts, [&](Text& text, int64_t first) {
-    text.find_words();
-    Places places(text, first);
-    for (const Word& word : text.words) {
-      found.hashes.push_back(word.hash);
-      found.lengths.push_back(static_cast<int32_t>(word.behind - word.first));
-      found.starts.push_back(places.of(word.first)), found.ends.push_back(places.of(word.behind));
-    }
-    found.offsets.push_back(static_cast<int64_t>(found.hashes.size()));
-  });
-  return found;
-}
-
-WordColumns ngrams(Column texts, int64_t n) {
-  WordColumns found;
-  Runs runs;
-  const uint64_t power = Runs::power(n);
-  std::vector<int64_t> ends;
-  found.offsets.push_back(0);
-  each_text(texts, [&](Text& text, int64_t first) {
-    text.find_words();
-    runs.read(text.words);
-    Places places(text, first);
-    ends.clear();
-    for (int64_t i = 0; i < runs.count; i++) {
-      int64_t start = places.of(text.words[i].first);
-      ends.push_back(places.of(text.words[i].behind));
-      if (i + n <= runs.count) found.starts.push_back(start), found.hashes.push_back(runs.hash(i, n, power));
-    }
-    if (runs.count >= n) found.ends.insert(found.ends.end(), ends.begin() + (n - 1), ends.end());
-    found.offsets.push_back(static_cast<int64_t>(found.hashes.size()));
-  });
-  return found;
-}
-
-WordColumns line_hashes(Column texts) {
-  WordColumns found;
+LineColumns line_hashes(Column texts) {
+  LineColumns found;
   found.offsets.push_back(0);
   each_text(texts, [&](Text& text, int64_t first) {
     Places places(text, first);
@@ -257,14 +213,14 @@ std::vector<int64_t> counters(Column texts, const std::vector<uint64_t>& stop_wo
   return counts;
 }
 
-std::vector<uint8_t> join_lines(const uint8_t* data, Spans lines, const int64_t* offsets, int64_t rows,
-                                std::vector<int64_t>& places) {
+std::vector<uint8_t> join_spans(const uint8_t* data, Spans spans, const int64_t* offsets, int64_t rows,
+                                bool feeds, std::vector<int64_t>& places) {
   std::vector<uint8_t> joined;
   places.assign(1, 0);
   for (int64_t row = 0; row < rows; row++) {
     for (int64_t i = offsets[row]; i < offsets[row + 1]; i++) {
-      if (i > offsets[row]) joined.push_back('\n');
-      joined.insert(joined.end(), data + lines.starts[i], data + lines.ends[i]);
+      if (feeds && i > offsets[row]) joined.push_back('\n');
+      joined.insert(joined.end(), data + spans.starts[i], data + spans.ends[i]);
     }
     places.push_back(static_cast<int64_t>(joined.size()));
   }

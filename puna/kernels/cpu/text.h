@@ -12,7 +12,7 @@ struct Column {
   int64_t rows;
 };
 
-struct WordColumns {
+struct LineColumns {
   std::vector<uint64_t> hashes;
   std::vector<int32_t> lengths;
   std::vector<int64_t> starts, ends, offsets;
@@ -24,11 +24,9 @@ struct MarkColumns {
   std::vector<int64_t> starts, ends, offsets;
 };
 
-constexpr int COUNTERS = 30;
+constexpr int COUNTERS = 32;
 
-WordColumns words(Column texts);
-WordColumns ngrams(Column texts, int64_t n);  // without lengths
-WordColumns line_hashes(Column texts);
+LineColumns line_hashes(Column texts);
 MarkColumns line_marks(Column texts);
 std::vector<int64_t> counters(Column texts, const std::vector<uint64_t>& stop_words, int64_t short_line,
                               bool repeats);
@@ -36,13 +34,17 @@ std::vector<int64_t> counters(Column texts, const std::vector<uint64_t>& stop_wo
 struct Spans {
   const int64_t *starts, *ends;
 };
-// New texts from the lines offsets[i] to offsets[i + 1]; their own offsets go to `places`.
-std::vector<uint8_t> join_lines(const uint8_t* data, Spans lines, const int64_t* offsets, int64_t rows,
-                                std::vector<int64_t>& places);
+// New texts from the spans offsets[i] to offsets[i + 1]; their own offsets go to `places`.
+std::vector<uint8_t> join_spans(const uint8_t* data, Spans spans, const int64_t* offsets, int64_t rows,
+                                bool feeds, std::vector<int64_t>& places);
 
+struct Permutations {
+  const uint32_t *multiply, *add;
+  int64_t count;
+};
 // `instructions`: one of instruction_sets(), or "" for the widest. All give the same.
-std::vector<uint32_t> minhash(Column texts, const uint32_t* multiply, const uint32_t* add, int64_t count,
-                              int64_t n, const std::string& instructions);
+std::vector<uint32_t> minhash(Column texts, Permutations permutations, int64_t n, int64_t fewest,
+                              const std::string& instructions);
 std::vector<std::string> instruction_sets();  // that this machine has, the widest first
 
 }  // namespace puna
