@@ -83,6 +83,10 @@ VERBS: dict[str, tuple[str, ...]] = {
         "puna data label run --prompt prompt.toml --model smollm2 --most 500 --out labels.jsonl",
         "data_models",
     ),
+    "train": (
+        "Train a model on token shards.",
+        "puna train nano.toml --out nano\npuna train nano.toml --out nano --schedule.peak 1e-3",
+    ),
     "tokenizer train": (
         "Learn a vocabulary from texts.",
         "puna tokenizer train corpus.jsonl --size 8192 --out my-tokenizer",
