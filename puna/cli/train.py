@@ -44,14 +44,14 @@ def train(
 
     from puna import hardware
     from puna.train.recipe import read_recipe
-    from puna.train.run import Run
+    from puna.train.start import carry_out, start
 
     torch.set_num_threads(threads or hardware.cores())
-    run = Run(read_recipe(recipe, overrides), out)
+    run = start(read_recipe(recipe, overrides), out)
     count = sum(master.numel() for master in run.optimizer.masters.values())
-    print(clean(f"{run.recipe.name}: {count:,} parameters, {run.recipe.steps:,} steps on {run.device}"))
+    print(clean(f"{run.recipe.name}: {count:,} parameters, {run.recipe.steps:,} steps"))
     with listening(_told):
-        for step in run.go(steps):
+        for step in carry_out(run, steps):
             if step.step % every == 0 or step.skipped:
                 rate = f"{step.tokens / step.seconds:,.0f} tokens/s"
                 said = f"step {step.step:>7,}  loss {step.loss:.4f}  gradient {step.gradient:.3f}  {rate}"

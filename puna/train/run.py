@@ -1,4 +1,4 @@
-"""Pre-training: a recipe and a folder become a model. Killed anywhere, it goes on to the bit.
+"""Pre-training in a folder. Killed anywhere, it goes on to the bit.
 
 run/recipe.json      the recipe as it was resolved
 run/log.jsonl        one record a step
@@ -6,25 +6,19 @@ run/checkpoints/     the newest ones
 run/model/           at the end: a Hugging Face folder with its tokenizer
 """
 
+import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
 import torch
 
-from puna import hub, log
-from puna.data.receipts import digest
+from puna import log
 from puna.errors import ConfigError, need
-from puna.model import weights as model_weights
-from puna.model.config import ModelConfig
-from puna.model.hf import write_folder
-from puna.model.init import initialize
 from puna.model.transformer import Llama
-from puna.quant.source import open_weights
-from puna.tokenizer.formats import load, to_hf
 from puna.tokenizer.tokenizer import Tokenizer
 from puna.train.batches import Batches, next_token_loss
 from puna.train.checkpoint import Checkpoints, read
@@ -40,20 +34,19 @@ JUDGED = 64  # held-out sequences of each set
 class Run:
     """One run in one folder."""
 
-    def __init__(self, recipe: TrainRecipe, folder: Path):
-        self.recipe, self.folder = recipe, Path(folder)
-        self.device = _device(recipe.device)
-        self.model, self.tokenizer = _model(recipe, self.device)
-        self.batches = Batches(recipe, self.device)
+    def __init__(self, recipe: TrainRecipe, folder: Path, model: Llama, tokenizer: Tokenizer):
+        """`model` in fp32 on its device; the shards are of `tokenizer`."""
+        self.recipe, self.folder, self.model, self.tokenizer = recipe, Path(folder), model, tokenizer
+        self.batches = Batches(recipe, str(next(model.parameters()).device))
         for row in self.batches.rows.values():
-            row.shards.made_by(self.tokenizer)
+            row.shards.made_by(tokenizer)
         self.optimizer = Optimizer(self.model, recipe.optimizer, DTYPES[recipe.dtype])
         self.health, self.position = Health(recipe.health), Position()
         self.checkpoints = Checkpoints(self.folder / "checkpoints", recipe.keep, recipe.keep_every)
         self.loss = partial(next_token_loss, z=recipe.z_loss)
 
     def go(self, until: int | None = None) -> Iterator[Step]:
-        """Carry out the steps that are left, saving on the way; the model is written after the last."""
+        """Carry out the steps that are left, saving on the way."""
         until = min(until or self.recipe.steps, self.recipe.steps)
         self._begin()
         rate = partial(self.recipe.schedule.rate, steps=self.recipe.steps)
@@ -76,7 +69,6 @@ class Run:
         if self.position.step == self.recipe.steps:
             self.save()
             self.checkpoints.settle()
-            self.write(self.folder / "model")
 
     def save(self) -> None:
         """Write a checkpoint in the background."""
@@ -97,11 +89,6 @@ class Run:
                 found[name] = bits_per_byte(nats / tokens, text / tokens)
         self._note({"event": "judged", "step": self.position.step, "bits_per_byte": found})
         return found
-
-    def write(self, folder: Path) -> None:
-        """The model as a Hugging Face folder with its tokenizer."""
-        write_folder(_InMemory(self.model.config, self.optimizer.masters), folder, "BF16")
-        to_hf(self.tokenizer, folder)
 
     def _begin(self) -> None:
         """Go on where a checkpoint of this folder ends; else from the start."""
@@ -128,53 +115,11 @@ class Run:
     def _hash(self) -> str:
         """Of what decides the weights; not of how often they are saved or judged."""
         apart = {"checkpoint_every", "keep", "keep_every", "judge_every", "device", "name"}
-        return digest(self.recipe.model_dump(mode="json", exclude=apart))
+        said = json.dumps(self.recipe.model_dump(mode="json", exclude=apart), sort_keys=True)
+        return hashlib.sha256(said.encode()).hexdigest()
 
     def _bytes(self, tokens: torch.Tensor) -> int:
         return len(self.tokenizer.decode(tokens.tolist()).encode())
-
-
-class _InMemory:
-    """Tensors that are here, as weights that can be written."""
-
-    def __init__(self, config: ModelConfig, tensors: dict[str, torch.Tensor]):
-        self.config, self.tensors, self.where = config, tensors, "the run"
-
-    def names(self) -> Iterable[str]:
-        return self.tensors
-
-    def shape(self, name: str) -> tuple[int, ...]:
-        return tuple(self.tensors[name].shape)
-
-    def kind(self, name: str) -> str:
-        return "F32"
-
-    def read(self, name: str) -> torch.Tensor:
-        return self.tensors[name].detach().cpu()
-
-
-def _device(wanted: str) -> str:
-    return ("cuda" if torch.cuda.is_available() else "cpu") if wanted == "auto" else wanted
-
-
-def _model(recipe: TrainRecipe, device: str) -> tuple[Llama, Tokenizer]:
-    """The model, from its shape and the seed or from a MODEL, and the tokenizer that its ids are of."""
-    if isinstance(recipe.model, str):
-        place = hub.find(recipe.model)
-        model = model_weights.load(open_weights(place), torch.float32, device)
-        path = recipe.tokenizer or place.path
-    else:
-        need(recipe.tokenizer, "a model from the start needs a tokenizer", "tokenizer = PATH", ConfigError)
-        path = recipe.tokenizer
-        with torch.device("meta"):
-            model = Llama(recipe.model)
-        model.to_empty(device=device)
-        initialize(model, recipe.model, recipe.seed)
-    tokenizer = load(path)
-    rows = model.config.vocab_size
-    problem = f"{path}: {tokenizer.size:,} token ids, but the model has {rows:,} rows for them"
-    need(tokenizer.size <= rows, problem, "vocab_size in the recipe's model", ConfigError)
-    return model.requires_grad_(True), tokenizer
 
 
 def _cut(path: Path, step: int) -> None:

@@ -19,14 +19,14 @@ from puna.model.attend import causal
 from puna.quant.source import open_weights
 from puna.train.checkpoint import Checkpoints, damage, read
 from puna.train.recipe import read_recipe
-from puna.train.run import Run
+from puna.train.start import carry_out, start
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
     folder = tmp_path_factory.mktemp("nursery")
     recipe = read_recipe(nursery(folder))
-    told = list(Run(recipe, folder / "whole").go())
+    told = list(carry_out(start(recipe, folder / "whole")))
     return folder, recipe, told
 
 
@@ -52,16 +52,16 @@ def test_the_loss_falls_and_a_model_is_written_that_opens(place):
 def test_any_stop_and_another_start_give_the_same_steps_and_the_same_model(place, tmp_path):
     folder, recipe, _ = place
     for until in (1, 4, 11, None):
-        list(Run(recipe, tmp_path).go(until))
+        list(carry_out(start(recipe, tmp_path), until))
     assert told_by(tmp_path) == told_by(folder / "whole")
     name = "model/model.safetensors"
     assert (tmp_path / name).read_bytes() == (folder / "whole" / name).read_bytes()
 
 
 def test_parts_of_any_size_are_one_batch(place, tmp_path):
-    folder, recipe, told = place
-    other = list(Run(recipe.model_copy(update={"micro": 4, "dtype": "fp32"}), tmp_path / "4").go(3))
-    same = list(Run(recipe.model_copy(update={"micro": 1, "dtype": "fp32"}), tmp_path / "1").go(3))
+    _, recipe, told = place
+    other = list(carry_out(start(recipe.model_copy(update={"micro": 4, "dtype": "fp32"}), tmp_path / "4"), 3))
+    same = list(carry_out(start(recipe.model_copy(update={"micro": 1, "dtype": "fp32"}), tmp_path / "1"), 3))
     for one, two in zip(other, same, strict=True):
         assert one.loss == pytest.approx(two.loss, rel=1e-5) and one.gradient == pytest.approx(
             two.gradient, rel=1e-4
@@ -106,7 +106,7 @@ def test_a_process_killed_at_random_goes_on_to_the_bit(place, tmp_path):
 
 def test_a_torn_checkpoint_is_never_loaded_and_the_one_before_is(place, tmp_path):
     _, recipe, _ = place
-    list(Run(recipe, tmp_path).go(7))
+    list(carry_out(start(recipe, tmp_path), 7))
     store = Checkpoints(tmp_path / "checkpoints")
     newest = store.newest()
     assert newest.name == "step-00000006"
@@ -123,7 +123,7 @@ def test_a_torn_checkpoint_is_never_loaded_and_the_one_before_is(place, tmp_path
 
 def test_what_is_not_finite_is_left_out_and_too_much_of_it_ends_the_run(place, tmp_path):
     _, recipe, _ = place
-    run = Run(recipe, tmp_path)
+    run = start(recipe, tmp_path)
     true, calls = run.loss, []
 
     def sick(model, part):
@@ -135,7 +135,7 @@ def test_what_is_not_finite_is_left_out_and_too_much_of_it_ends_the_run(place, t
     assert [bool(step.skipped) for step in told] == [False, True, False, False]
     run.loss = lambda model, part: true(model, part) * float("inf")
     few = recipe.model_copy(update={"health": recipe.health.model_copy(update={"most_skipped": 3})})
-    other = Run(few, tmp_path / "other")
+    other = start(few, tmp_path / "other")
     other.loss = run.loss
     with pytest.raises(DataError, match="3 steps in a row could not be learned from"):
         list(other.go())
@@ -143,7 +143,7 @@ def test_what_is_not_finite_is_left_out_and_too_much_of_it_ends_the_run(place, t
 
 def test_stages_go_on_where_the_data_of_the_ones_before_ended(place):
     folder, recipe, _ = place
-    run = Run(recipe, folder / "unused")
+    run = start(recipe, folder / "unused")
     [(first, loader), (second, long)] = run.batches.stages
     assert (first.steps, second.steps) == (12, 6)
     read_before = loader.counts(first.steps * first.batch)[1] * first.sequence
@@ -165,11 +165,11 @@ def test_stages_go_on_where_the_data_of_the_ones_before_ended(place):
 def test_mistakes_are_named(place, tmp_path, change, said):
     folder, _, _ = place
     with pytest.raises(PunaError, match=said):
-        Run(read_recipe(folder / "recipe.toml", change), tmp_path)
+        start(read_recipe(folder / "recipe.toml", change), tmp_path)
 
 
 def test_another_recipe_does_not_go_on_in_the_same_folder(place, tmp_path):
     _, recipe, _ = place
-    list(Run(recipe, tmp_path).go(3))
+    list(carry_out(start(recipe, tmp_path), 3))
     with pytest.raises(ConfigError, match="made by another recipe"):
-        list(Run(recipe.model_copy(update={"seed": 1}), tmp_path).go(6))
+        list(carry_out(start(recipe.model_copy(update={"seed": 1}), tmp_path), 6))
