@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import pickle
 import shlex
+import signal
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
@@ -25,6 +26,7 @@ from puna.data.task import PieceError, Task
 from puna.data.work import Job, carry_out
 from puna.errors import ConfigError, DataError, PunaError, need
 
+PATIENCE_S = 5.0
 Result = tuple[Task, Receipt | PieceError]
 
 
@@ -145,7 +147,10 @@ class _Hand:
         return None
 
     def stop(self) -> None:
+        """End it, in the middle of a task too; it is given a moment to take its half-written file along."""
         self.process.terminate()
+        self.process.join(PATIENCE_S)
+        self.process.kill()
         self.process.join()
         self.pipe.close()
 
@@ -153,6 +158,7 @@ class _Hand:
 def _serve(pipe: Connection) -> None:
     """What a worker does until its pipe closes."""
     job: Job | None = None
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # an exception: what is open is tidied up
     with suppress(EOFError, BrokenPipeError, ConnectionResetError):  # who gave the tasks is gone
         while True:
             new, task, narrow, careful = pipe.recv()
