@@ -46,7 +46,7 @@ def files(out):
         for p in out.rglob("*")
         if p.is_file() and "receipts" not in p.parts
     }
-    return {name: data for name, data in found.items() if name.name != "run.json"}
+    return {name: data for name, data in found.items() if name.name not in ("run.json", "lineage.json")}
 
 
 @pytest.fixture
