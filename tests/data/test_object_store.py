@@ -176,7 +176,8 @@ def test_input_and_output_in_a_bucket_give_the_same_bytes(local, port, tmp_path,
     capsys.readouterr()
     assert main(["data", "verify", out]) == 0
     assert main(["data", "report", out, "--json"]) == 0
-    assert json.loads(capsys.readouterr().out.partition("\n")[2])["drops"]["dedup.exact.copy"] > 10
+    told = json.loads(capsys.readouterr().out.partition("\n")[2])["reasons"]
+    assert {row["reason"]: row["documents"] for row in told}["dedup.exact.copy"] > 10
     assert main(["data", "explain", out, "http://l.org/3"]) == 0
     assert main(["data", "diff", out, str(local)]) == 0
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["only_first"]["documents"] == 0
@@ -329,7 +330,7 @@ def test_a_file_of_the_web_is_a_source(tmp_path):
         address = f"http://127.0.0.1:{port}/a.txt.gz?v=1"
         source = Text(name="t", paths=(address,))
         [piece] = source.inputs()
-        [table] = source.read(piece)
+        [table] = source.tables(piece)
         assert table["text"].to_pylist() == ["One page."]
         with pytest.raises(DataError, match="no such file"):
             Text(name="t", paths=(address.replace("a.txt", "b.txt"),)).inputs()
