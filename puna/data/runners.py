@@ -196,7 +196,8 @@ class OnRay:
     def __call__(self, job: Job, tasks: Sequence[Task]) -> Iterator[Result]:
         ray = _ray()
         if not ray.is_initialized():
-            facts: dict[str, Any] = {"address": self.address} if self.address else {"num_cpus": self.cpus}
+            own = {"address": "local", "num_cpus": self.cpus}  # not one that happens to run here
+            facts: dict[str, Any] = {"address": self.address} if self.address else own
             ray.init(**facts, log_to_driver=False, configure_logging=False)
         remote = ray.remote(num_cpus=1, max_retries=2)(_on_ray)
         paths, shared = [path for path in sys.path if path], ray.put(pickle.dumps(job))
