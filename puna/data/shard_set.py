@@ -3,6 +3,7 @@
 A trainer computes which stretch of it belongs to a step and a rank; nothing has to be remembered.
 """
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,7 +28,8 @@ class Window:
 class ShardSet:
     """`size` tokens of `count` documents, below `vocabulary`, in the order of the shards' numbers.
 
-    `tokenizer` is the beginning of the fingerprint of the one that made them, or zeros.
+    `tokenizer` is the beginning of the fingerprint of the one that made them, or zeros; `content` a hash of
+    all tokens, as their headers say it.
     """
 
     def __init__(self, folder: Path):
@@ -45,6 +47,7 @@ class ShardSet:
         self._token_starts = np.cumsum([0] + [header.tokens for header in headers])
         self._document_starts = np.cumsum([0] + [header.documents for header in headers])
         self.size, self.count = int(self._token_starts[-1]), int(self._document_starts[-1])
+        self.content = hashlib.sha256(b"".join(header.ids_sum for header in headers)).hexdigest()
         self._open: dict[int, Shard] = {}
 
     def __len__(self) -> int:

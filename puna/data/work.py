@@ -2,10 +2,13 @@
 
 import errno
 import resource
+import shutil
 import sys
+import tempfile
 import time
 from collections import Counter
 from dataclasses import dataclass
+from pathlib import Path
 
 from puna.data.quarantine import Watch, read_poison
 from puna.data.receipts import Receipt, damage, read_receipt, write_receipt
@@ -59,9 +62,15 @@ def carry_out(job: Job, task: Task, watch: Watch) -> Receipt:
         if problem.errno not in FULL:
             raise
         fix = "make room, then run again: what is done stays done"
-        said = f"{job.store.base} {FULL[problem.errno]} ({problem.strerror})"
+        said = f"{_fullest(job.store)} {FULL[problem.errno]} ({problem.strerror})"
         raise DataError(f"{task}: {said}\n  try: {fix}") from problem
     return receipt
+
+
+def _fullest(store: Store) -> str:
+    """Which folder that a task writes to has less room: the run's, or the one for temporary files."""
+    places = [place for place in (store.base, tempfile.gettempdir()) if Path(place).is_dir()]
+    return min(places, key=lambda place: shutil.disk_usage(place).free, default=store.base)
 
 
 class Skips:

@@ -46,6 +46,7 @@ class Health:
         return {"gradients": list(self.gradients), "in_a_row": self.in_a_row}
 
     def load(self, state: dict[str, Any]) -> None:
+        self.gradients.clear()
         self.gradients.extend(state["gradients"])
         self.in_a_row = state["in_a_row"]
 

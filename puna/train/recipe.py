@@ -56,7 +56,7 @@ class TrainRecipe(Settings):
     optimizer: OptimizerSettings = OptimizerSettings()
     health: HealthSettings = HealthSettings()
     dtype: Literal["fp32", "bf16"] = "bf16"  # what the model computes in; masters are fp32
-    device: str = "auto"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
     micro: Count = 8  # sequences that go through the model at once
     z_loss: Annotated[float, Field(ge=0)] = 0.0
     checkpoint_every: Count = 200  # steps

@@ -113,9 +113,19 @@ class Run:
         log.event(record["event"], **{key: value for key, value in record.items() if key != "event"})
 
     def _hash(self) -> str:
-        """Of what decides the weights; not of how often they are saved or judged."""
-        apart = {"checkpoint_every", "keep", "keep_every", "judge_every", "device", "name"}
-        said = json.dumps(self.recipe.model_dump(mode="json", exclude=apart), sort_keys=True)
+        """Of what decides the weights, the shards' content too; not of how often they are saved or judged."""
+        apart = {
+            "checkpoint_every",
+            "keep",
+            "keep_every",
+            "judge_every",
+            "device",
+            "name",
+            "data",
+            "tokenizer",
+        }
+        content = {name: row.shards.content for name, row in self.batches.rows.items()}
+        said = json.dumps([content, self.recipe.model_dump(mode="json", exclude=apart)], sort_keys=True)
         return hashlib.sha256(said.encode()).hexdigest()
 
     def _bytes(self, tokens: torch.Tensor) -> int:

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 from puna import hub
-from puna.errors import ConfigError, need
+from puna.errors import ConfigError, HardwareError, need
 from puna.model import weights as model_weights
 from puna.model.config import ModelConfig
 from puna.model.hf import write_folder
@@ -54,7 +54,9 @@ class _InMemory:
 
 
 def _device(wanted: str) -> str:
-    return ("cuda" if torch.cuda.is_available() else "cpu") if wanted == "auto" else wanted
+    there = torch.cuda.is_available()
+    need(wanted != "cuda" or there, "device cuda: torch sees none here", "--device cpu", HardwareError)
+    return ("cuda" if there else "cpu") if wanted == "auto" else wanted
 
 
 def _model(recipe: TrainRecipe, device: str) -> tuple[Llama, Tokenizer]:
@@ -69,9 +71,14 @@ def _model(recipe: TrainRecipe, device: str) -> tuple[Llama, Tokenizer]:
         with torch.device("meta"):
             model = Llama(recipe.model)
         model.to_empty(device=device)
+        if recipe.model.tie_word_embeddings:  # to_empty gives each name a tensor of its own
+            model.lm_head.weight = model.model.embed_tokens.weight
         initialize(model, recipe.model, recipe.seed)
     tokenizer = load(path)
     rows = model.config.vocab_size
     problem = f"{path}: {tokenizer.size:,} token ids, but the model has {rows:,} rows for them"
     need(tokenizer.size <= rows, problem, "vocab_size in the recipe's model", ConfigError)
+    longest, most = max(stage.sequence for stage in recipe.stage), model.config.max_position_embeddings
+    problem = f"sequences of {longest:,} tokens, but the model is made for {most:,}"
+    need(longest <= most, problem, "max_position_embeddings in the recipe's model", ConfigError)
     return model.requires_grad_(True), tokenizer

@@ -22,10 +22,9 @@ Loss = Callable[[nn.Module, Any], Tensor]
 
 @dataclass
 class Position:
-    """Where a run is: two numbers, with the optimiser's state all that resumes it."""
+    """Where a run is: with the optimiser's state all that resumes it."""
 
-    step: int = 0  # the next one
-    skipped: int = 0  # batches that were left out: the data is so much further
+    step: int = 0  # the next one; its batch has the same number
 
 
 @dataclass(frozen=True)
@@ -59,9 +58,11 @@ def steps(
     """
     while position.step < until:
         start = time.perf_counter()
-        parts = batches(position.step + position.skipped)
+        parts = batches(position.step)
         ready = time.perf_counter()
-        count = sum(float(part.weights.sum()) for part in parts)
+        count = (
+            sum(float(part.weights.sum()) for part in parts) or 1.0
+        )  # of documents of one token nothing is asked
         sums = torch.zeros(2, dtype=torch.float64)
         for part in parts:
             found = loss(model, part)  # (2,)

@@ -75,7 +75,6 @@ print(carried_out(folder, "elsewhere", "--runner", "inline", code=2))
 """
 
 
-@pytest.mark.xfail(strict=True, reason="work.py says of whatever is full that it is the folder of the run")
 @pytest.mark.skipif(shutil.which("unshare") is None, reason="no unshare: nothing can be mounted")
 def test_a_full_folder_for_temporary_files_is_named(world, tmp_path):
     said = in_a_namespace(WITH_A_SMALL_TMP, world[0], tmp_path)

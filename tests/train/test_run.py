@@ -45,8 +45,11 @@ def test_the_loss_falls_and_a_model_is_written_that_opens(place):
     assert judged[-1]["bits_per_byte"].keys() == {"a", "b"}
     weights = open_weights(hub.find(str(folder / "whole" / "model")))
     model = model_weights.load(weights, torch.float32)
+    run = start(recipe, folder / "whole")
+    assert list(carry_out(run)) == [] and run.model.lm_head.weight is run.model.model.embed_tokens.weight
     tokens = torch.arange(12)[None]
-    assert model(tokens, tokens, causal).shape == (1, 12, 262)
+    ours, read_back = (one.float()(tokens, tokens, causal) for one in (run.model, model))
+    torch.testing.assert_close(read_back, ours, atol=1e-5, rtol=1e-5)  # both in the 16 bits that were written
 
 
 def test_any_stop_and_another_start_give_the_same_steps_and_the_same_model(place, tmp_path):
@@ -160,9 +163,13 @@ def test_stages_go_on_where_the_data_of_the_ones_before_ended(place):
         (("--data.c", "nowhere"), "nowhere"),
         (("--tokenizer", "nowhere"), "nowhere"),
         (("--model.vocab_size", "100"), "262 token ids"),
+        (("--model.max_position_embeddings", "40"), "sequences of 64 tokens"),
+        (("--device", "banana"), "device"),
+        (("--device", "cuda"), "torch sees none here"),
     ],
 )
-def test_mistakes_are_named(place, tmp_path, change, said):
+def test_mistakes_are_named(place, tmp_path, change, said, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     folder, _, _ = place
     with pytest.raises(PunaError, match=said):
         start(read_recipe(folder / "recipe.toml", change), tmp_path)
@@ -173,3 +180,26 @@ def test_another_recipe_does_not_go_on_in_the_same_folder(place, tmp_path):
     list(carry_out(start(recipe, tmp_path), 3))
     with pytest.raises(ConfigError, match="made by another recipe"):
         list(carry_out(start(recipe.model_copy(update={"seed": 1}), tmp_path), 6))
+
+
+@pytest.mark.parametrize("kind", ["adamw", "muon"])
+def test_training_goes_on_from_a_model_and_resumes_with_either_optimizer(place, tmp_path, kind):
+    folder, recipe, told = place
+    settings = recipe.optimizer.model_copy(update={"kind": kind})
+    change = {"model": str(folder / "whole" / "model"), "optimizer": settings}
+    longer = recipe.model_copy(update=change)
+    whole = list(carry_out(start(longer, tmp_path / "whole"), 8))
+    assert whole[0].loss < told[0].loss - 0.5, "it begins where the other ended"
+    list(carry_out(start(longer, tmp_path / "cut"), 5))
+    again = list(carry_out(start(longer, tmp_path / "cut"), 8))
+    assert [(step.step, step.loss, step.gradient) for step in again] == [
+        (step.step, step.loss, step.gradient) for step in whole[3:]
+    ]
+
+
+def test_other_shards_under_the_same_name_are_another_recipe(place, tmp_path):
+    folder, recipe, _ = place
+    list(carry_out(start(recipe, tmp_path), 3))
+    swapped = recipe.model_copy(update={"data": {"a": folder / "b", "b": folder / "a"}})
+    with pytest.raises(ConfigError, match="made by another recipe"):
+        list(carry_out(start(swapped, tmp_path), 6))
