@@ -117,7 +117,7 @@ def parrot(vocab_size, sequence, context=512):
         )
     ).requires_grad_(False)
     model.model.embed_tokens.weight.copy_(torch.eye(vocab_size))
-    for projection in (model.model.layers[0].self_attn.o_proj, model.model.layers[0].mlp.down_proj):
+    for projection in (model.model.layers["0"].self_attn.o_proj, model.model.layers["0"].mlp.down_proj):
         projection.weight.zero_()
     model.lm_head.weight.zero_()
     for before, after in pairwise(sequence):

@@ -30,6 +30,11 @@ def angles(positions: torch.Tensor, config: ModelConfig) -> tuple[torch.Tensor, 
 
 def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
     """Turn each channel pair (i, i + Dh/2) of x (..., H, Dh) by its position's angle (..., 1, Dh/2)."""
-    first, second = x.float().chunk(2, dim=-1)  # (..., H, Dh/2)
+    first, second = at_least_fp32(x).chunk(2, dim=-1)  # (..., H, Dh/2)
     turned = torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)  # (..., H, Dh)
     return turned.type_as(x)
+
+
+def at_least_fp32(x: torch.Tensor) -> torch.Tensor:
+    """Where 16 bits are too few; 64 stay, so that equalities can be held to their last digits."""
+    return x if x.dtype == torch.float64 else x.float()

@@ -15,10 +15,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from puna.model.config import ModelConfig
-from puna.model.rope import angles, rotate
+from puna.model.rope import angles, at_least_fp32, rotate
 
 # layer, q (..., H, Dh), k and v (..., K, Dh) -> mixed (..., H, Dh)
 Attend = Callable[[int, Tensor, Tensor, Tensor], Tensor]
+# hidden (..., D), head (V, D) -> what is wanted of them: a loss needs no logits of all rows at once
+Read = Callable[[Tensor, Tensor], Tensor]
 
 
 class RMSNorm(nn.Module):
@@ -29,7 +31,7 @@ class RMSNorm(nn.Module):
         self.weight, self.eps = nn.Parameter(torch.ones(width)), eps
 
     def forward(self, x: Tensor) -> Tensor:
-        wide = x.float()
+        wide = at_least_fp32(x)
         return (wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.eps)).type_as(x) * self.weight
 
 
@@ -82,7 +84,10 @@ class Block(nn.Module):
 
 
 class Transformer(nn.Module):
-    """tokens (...), positions (...), attend -> hidden (..., D), normed and ready for the head."""
+    """tokens (...), positions (...), attend -> hidden (..., D), normed and ready for the head.
+
+    A stage of a pipeline is the same with parts taken out (None), and reads hidden states in place of tokens.
+    """
 
     def __init__(self, c: ModelConfig):
         super().__init__()
@@ -90,15 +95,16 @@ class Transformer(nn.Module):
         # uninitialised: drawing normal numbers on the meta device imports torch._dynamo, 0.9 s of every start
         table = torch.empty(c.vocab_size, c.hidden_size)
         self.embed_tokens = nn.Embedding.from_pretrained(table, freeze=False)
-        self.layers = nn.ModuleList(Block(c) for _ in range(c.num_hidden_layers))
+        # a dict: a stage of a pipeline holds some of the layers, under their own names
+        self.layers = nn.ModuleDict({str(layer): Block(c) for layer in range(c.num_hidden_layers)})
         self.norm = RMSNorm(c.hidden_size, c.rms_norm_eps)
 
     def forward(self, tokens: Tensor, positions: Tensor, attend: Attend) -> Tensor:
-        hidden = self.embed_tokens(tokens)  # (..., D)
+        hidden = self.embed_tokens(tokens) if self.embed_tokens is not None else tokens  # (..., D)
         turn = angles(positions, self.config)
-        for layer, block in enumerate(self.layers):
-            hidden = block(hidden, turn, attend, layer)  # (..., D)
-        return self.norm(hidden)
+        for layer, block in self.layers.items():
+            hidden = block(hidden, turn, attend, int(layer))  # (..., D)
+        return self.norm(hidden) if self.norm is not None else hidden
 
 
 class Llama(nn.Module):
@@ -112,6 +118,12 @@ class Llama(nn.Module):
         if c.tie_word_embeddings:
             self.lm_head.weight = self.model.embed_tokens.weight
 
-    def forward(self, tokens: Tensor, positions: Tensor, attend: Attend) -> Tensor:
-        """Logits (..., V) of every position, fp32."""
-        return self.lm_head(self.model(tokens, positions, attend)).float()
+    def forward(self, tokens: Tensor, positions: Tensor, attend: Attend, read: Read | None = None) -> Tensor:
+        """Logits (..., V), fp32 at least; or what `read` makes of the hidden states and the head.
+
+        Without a head, as a stage of a pipeline, the hidden states.
+        """
+        hidden = self.model(tokens, positions, attend)  # (..., D)
+        if self.lm_head is None:
+            return hidden
+        return at_least_fp32(self.lm_head(hidden)) if read is None else read(hidden, self.lm_head.weight)

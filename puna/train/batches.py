@@ -26,10 +26,10 @@ class Part:
 
 
 class Batches:
-    """Batch n of a run, through all its stages, in parts of `micro` sequences."""
+    """Batch n of a run, through all its stages: this rank's share, in parts of `micro` sequences."""
 
-    def __init__(self, recipe: TrainRecipe, device: str):
-        self.recipe, self.device = recipe, device
+    def __init__(self, recipe: TrainRecipe, device: str, share: int = 0, shares: int = 1):
+        self.recipe, self.device, self.share, self.shares = recipe, device, share, shares
         longest = max(stage.sequence for stage in recipe.stage)
         sets = {name: ShardSet(path) for name, path in recipe.data.items()}
         self.rows = {
@@ -47,8 +47,8 @@ class Batches:
     def __call__(self, number: int) -> list[Part]:
         for stage, loader in self.stages:
             if number < stage.steps or loader is self.stages[-1][1]:
-                first = number * stage.batch
-                return self._parts(loader.batch(first, stage.batch))
+                count = stage.batch // self.shares
+                return self._parts(loader.batch(number * stage.batch + self.share * count, count))
             number -= stage.steps
         raise AssertionError
 
@@ -68,8 +68,9 @@ class Batches:
 
 def next_token_loss(model: nn.Module, part: Part, z: float = 0.0) -> Tensor:
     """Sums of a language model's loss, each document by itself: (2,)."""
-    hidden = model.model(part.tokens, part.positions, segments(part.documents))  # (B, T, D)
-    head = model.lm_head.weight
-    return chunked_cross_entropy(
-        hidden.flatten(0, 1), head, part.targets.flatten(), part.weights.flatten(), z
-    )
+
+    def read(hidden: Tensor, head: Tensor) -> Tensor:
+        flat = hidden.flatten(0, 1)  # (B * T, D)
+        return chunked_cross_entropy(flat, head, part.targets.flatten(), part.weights.flatten(), z)
+
+    return model(part.tokens, part.positions, segments(part.documents), read)

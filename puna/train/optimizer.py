@@ -4,12 +4,15 @@ The optimizer holds masters in fp32 where the model computes in bf16: an update 
 16 bits, and would be lost.
 """
 
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
+from puna.parallel.world import ALONE, World
 from puna.settings import Settings
 
 
@@ -29,15 +32,25 @@ class OptimizerSettings(Settings):
 class Optimizer:
     """`gather()` when the gradients of a step are there, then `update(rate)` or `forget()`."""
 
-    def __init__(self, model: nn.Module, settings: OptimizerSettings, dtype: torch.dtype | None = None):
-        """Takes the model's weights as masters; with `dtype` the model then computes in that."""
-        self.settings = settings
+    def __init__(
+        self,
+        models: Sequence[nn.Module],
+        settings: OptimizerSettings,
+        dtype: torch.dtype | None = None,
+        world: World = ALONE,
+    ):
+        """Takes the weights of a model, or of this rank's stages of it, as masters.
+
+        With `dtype` the model then computes in that; sharded models hold their masters themselves.
+        """
+        self.settings, self.world = settings, world
         apart = dtype not in (None, torch.float32, torch.float64)
-        weights = dict(model.named_parameters())
+        weights = _named(models)
         self.masters = {name: _copy(weight) if apart else weight for name, weight in weights.items()}
         if apart:
-            model.to(dtype)
-        self.weights = dict(model.named_parameters())
+            for model in models:
+                model.to(dtype)
+        self.weights = _named(models)
         self.parts = _optimizers(self.masters, settings)
         self.length = torch.zeros(())
 
@@ -48,7 +61,9 @@ class Optimizer:
             if self.masters[name] is not weight:
                 self.masters[name].grad, weight.grad = weight.grad.float(), None
         gradients = [master.grad for master in self.masters.values()]
-        self.length = torch.nn.utils.get_total_norm(gradients)  # ()
+        length = torch.nn.utils.get_total_norm(gradients)  # ()
+        length = length.full_tensor() if isinstance(length, DTensor) else length
+        self.length = self.world.over_stages(length.square()).sqrt()  # ()
         return self.length
 
     def update(self, rate: float) -> None:
@@ -97,6 +112,10 @@ class Optimizer:
             for name, master in self.masters.items():
                 master.copy_(kept[name])
         self.forget()
+
+
+def _named(models: Sequence[nn.Module]) -> dict[str, nn.Parameter]:
+    return {name: weight for model in models for name, weight in model.named_parameters()}
 
 
 def _copy(weight: nn.Parameter) -> nn.Parameter:

@@ -25,7 +25,7 @@ from puna.train.checkpoint import Checkpoints, read
 from puna.train.health import Health
 from puna.train.optimizer import Optimizer
 from puna.train.recipe import TrainRecipe
-from puna.train.step import Position, Step, bits_per_byte, steps
+from puna.train.step import Position, Step, bits_per_byte, in_turn, steps
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 JUDGED = 64  # held-out sequences of each set
@@ -40,7 +40,7 @@ class Run:
         self.batches = Batches(recipe, str(next(model.parameters()).device))
         for row in self.batches.rows.values():
             row.shards.made_by(tokenizer)
-        self.optimizer = Optimizer(self.model, recipe.optimizer, DTYPES[recipe.dtype])
+        self.optimizer = Optimizer([self.model], recipe.optimizer, DTYPES[recipe.dtype])
         self.health, self.position = Health(recipe.health), Position()
         self.checkpoints = Checkpoints(self.folder / "checkpoints", recipe.keep, recipe.keep_every)
         self.loss = partial(next_token_loss, z=recipe.z_loss)
@@ -50,9 +50,8 @@ class Run:
         until = min(until or self.recipe.steps, self.recipe.steps)
         self._begin()
         rate = partial(self.recipe.schedule.rate, steps=self.recipe.steps)
-        told = steps(
-            self.model, self.optimizer, self.loss, self.batches, rate, self.health, self.position, until
-        )
+        accumulate = in_turn(self.model, self.loss)
+        told = steps(accumulate, self.optimizer, self.batches, rate, self.health, self.position, until)
         try:
             for step in told:
                 self._note(asdict(step) | {"event": "step"})

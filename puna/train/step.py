@@ -13,11 +13,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from puna.parallel.world import ALONE, World
 from puna.train.health import Health
 from puna.train.optimizer import Optimizer
 
-# model, batch -> (2,) sums over tokens: with the gradient, and the part of it that is reported
+# model, part of a batch -> (2,) sums over tokens: with the gradient, and the part of it that is reported
 Loss = Callable[[nn.Module, Any], Tensor]
+# parts of a batch, targets in all of it -> (2,) sums over this rank's tokens; leaves the gradient of the mean
+Accumulate = Callable[[Sequence[Any], float], Tensor]
 
 
 @dataclass
@@ -41,33 +44,45 @@ class Step:
     skipped: str = ""  # why the update was left out
 
 
+def in_turn(model: nn.Module, loss: Loss) -> Accumulate:
+    """One part after the other. Ranks that share the weights add up their gradients after the last."""
+    sync = getattr(model, "set_requires_gradient_sync", None)  # FSDP
+
+    def accumulate(parts: Sequence[Any], count: float) -> Tensor:
+        sums = torch.zeros(2, dtype=torch.float64)
+        for number, part in enumerate(parts, 1):
+            if sync:
+                sync(number == len(parts))
+            found = loss(model, part)  # (2,)
+            (found[0] / count).backward()
+            sums += found.detach().cpu()
+        return sums
+
+    return accumulate
+
+
 def steps(
-    model: nn.Module,
+    accumulate: Accumulate,
     optimizer: Optimizer,
-    loss: Loss,
     batches: Callable[[int], Sequence[Any]],
     rate: Callable[[int], float],
     health: Health,
     position: Position,
     until: int,
+    world: World = ALONE,
 ) -> Iterator[Step]:
     """Carry out the steps position.step .. until - 1; `position` moves before each is told.
 
-    batches(n) -> batch n in parts that fit in memory, each with `weights` of its targets; their sum over all
-    parts divides the loss, so parts of different sizes are one batch.
+    batches(n) -> this rank's share of batch n in parts that fit in memory, with `weights` of their targets;
+    their sum over all parts and ranks divides the loss, so parts of different sizes are one batch.
     """
     while position.step < until:
         start = time.perf_counter()
         parts = batches(position.step)
         ready = time.perf_counter()
-        count = (
-            sum(float(part.weights.sum()) for part in parts) or 1.0
-        )  # of documents of one token nothing is asked
-        sums = torch.zeros(2, dtype=torch.float64)
-        for part in parts:
-            found = loss(model, part)  # (2,)
-            (found[0] / count).backward()
-            sums += found.detach().cpu()
+        own = torch.tensor(sum(float(part.weights.sum()) for part in parts))  # ()
+        count = float(world.over_tokens(own)) or 1.0  # of documents of one token nothing is asked
+        sums = world.over_stages(world.over_tokens(accumulate(parts, count)))  # (2,)
         gradient = float(optimizer.gather())
         mean, step_rate = float(sums[1]) / count, rate(position.step)
         bad = health.judge(mean, gradient)

@@ -149,8 +149,8 @@ def open_chat(model: str, *, dtype: str = "auto", threads=None, context: int | N
 def _speak(llama: Llama, chain: list[int]) -> None:
     """Set the weights so that each token of the chain is followed by the next one."""
     llama.model.embed_tokens.weight.copy_(torch.eye(264))
-    llama.model.layers[0].self_attn.o_proj.weight.zero_()
-    llama.model.layers[0].mlp.down_proj.weight.zero_()
+    llama.model.layers["0"].self_attn.o_proj.weight.zero_()
+    llama.model.layers["0"].mlp.down_proj.weight.zero_()
     llama.lm_head.weight.zero_()
     for token, following in itertools.pairwise(chain):
         llama.lm_head.weight[following, token] = 4.0

@@ -75,8 +75,8 @@ def test_masters_keep_what_sixteen_bits_would_lose(kind):
     models = [Llama(TINY) for _ in range(2)]
     for model in models:
         initialize(model, TINY, 0)
-    exact = Optimizer(models[0], OptimizerSettings(kind=kind))
-    short = Optimizer(models[1], OptimizerSettings(kind=kind), torch.bfloat16)
+    exact = Optimizer([models[0]], OptimizerSettings(kind=kind))
+    short = Optimizer([models[1]], OptimizerSettings(kind=kind), torch.bfloat16)
     for step in range(20):
         draw = torch.Generator().manual_seed(step)
         for name, weight in exact.weights.items():
@@ -94,7 +94,7 @@ def test_masters_keep_what_sixteen_bits_would_lose(kind):
 def test_a_gradient_longer_than_the_limit_is_cut_to_it():
     model = Llama(TINY)
     initialize(model, TINY, 0)
-    optimizer = Optimizer(model, OptimizerSettings(clip=0.5))
+    optimizer = Optimizer([model], OptimizerSettings(clip=0.5))
     for weight in optimizer.weights.values():
         weight.grad = torch.ones_like(weight)
     length = float(optimizer.gather())

@@ -1,0 +1,173 @@
+"""Training steps against transformers' Trainer: same shape, tokens, optimiser and threads, in turns, as JSON.
+
+    python -m bench.train [--rounds 5] [--threads 2] [--shape 19m]
+    python -m bench.train --one puna-bf16         # one side alone, in this process
+
+Each measurement is a process of its own: WARM steps, then TIMED of which the median counts. A ratio above 1
+is in our favour. `levers` says what each choice of ours gives.
+"""
+
+import argparse
+import itertools
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+from bench.machine import facts
+
+WARM, TIMED = 3, 8
+SHAPES = {
+    "19m": {"hidden_size": 384, "num_hidden_layers": 8, "num_attention_heads": 6, "num_key_value_heads": 2,
+            "intermediate_size": 1024, "vocab_size": 8192, "max_position_embeddings": 512},
+    "135m": {"hidden_size": 576, "num_hidden_layers": 30, "num_attention_heads": 9, "num_key_value_heads": 3,
+             "intermediate_size": 1536, "vocab_size": 49152, "max_position_embeddings": 512},
+}  # fmt: skip
+BATCH = {"19m": (4, 512), "135m": (2, 512)}  # sequences, tokens in each
+SIDES = ("trainer-fp32", "trainer-bf16", "puna-fp32", "puna-bf16")
+LEVERS = ("builtin-attention", "naive-loss")  # puna-bf16 without one of ours
+
+
+def one(side: str, shape: str) -> list[float]:
+    """Seconds of each timed step."""
+    run = trainer if side.startswith("trainer") else ours
+    return run(side, shape)
+
+
+def tokens(number: int, shape: str):
+    """(B, T) the tokens of step `number`: every side reads these."""
+    import torch
+
+    generator = torch.Generator().manual_seed(number)
+    return torch.randint(0, SHAPES[shape]["vocab_size"], BATCH[shape], generator=generator)
+
+
+def trainer(side: str, shape: str) -> list[float]:
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM, Trainer, TrainerCallback, TrainingArguments
+
+    rope = {"rope_theta": 5e5, "rope_type": "default"}
+    config = LlamaConfig(**SHAPES[shape], tie_word_embeddings=shape == "135m", rope_parameters=rope)
+    rows = BATCH[shape][0]
+
+    class Data(torch.utils.data.Dataset):
+        def __len__(self) -> int:
+            return rows * (WARM + TIMED)
+
+        def __getitem__(self, index: int) -> dict:
+            row = tokens(index // rows, shape)[index % rows]
+            return {"input_ids": row, "labels": row}
+
+    marks = []
+
+    class Clock(TrainerCallback):
+        def on_step_begin(self, *args, **kept):
+            marks.append(time.perf_counter())
+
+        def on_train_end(self, *args, **kept):
+            marks.append(time.perf_counter())
+
+    with tempfile.TemporaryDirectory() as folder:
+        arguments = TrainingArguments(
+            output_dir=folder, per_device_train_batch_size=rows, max_steps=WARM + TIMED, learning_rate=1e-3,
+            bf16=side.endswith("bf16"), use_cpu=True, report_to=[], save_strategy="no", disable_tqdm=True,
+            logging_steps=10_000, weight_decay=0.1, adam_beta2=0.95, lr_scheduler_type="constant",
+        )  # fmt: skip
+        Trainer(LlamaForCausalLM(config), arguments, train_dataset=Data(), callbacks=[Clock()]).train()
+    return [b - a for a, b in itertools.pairwise(marks)][WARM:]
+
+
+def ours(side: str, shape: str) -> list[float]:
+    import torch
+
+    from puna.model import attend
+    from puna.model.config import ModelConfig
+    from puna.model.init import initialize
+    from puna.model.transformer import Llama
+    from puna.train import batches as batches_file
+    from puna.train import loss as loss_file
+    from puna.train.batches import Part, next_token_loss
+    from puna.train.health import Health, HealthSettings
+    from puna.train.optimizer import Optimizer, OptimizerSettings
+    from puna.train.step import Position, in_turn, steps
+
+    if "builtin-attention" in side:
+        attend.SHORT = 0
+    if "naive-loss" in side:
+        batches_file.chunked_cross_entropy = loss_file.cross_entropy
+    config = ModelConfig(**SHAPES[shape], tie_word_embeddings=shape == "135m")
+    model = Llama(config).requires_grad_(True)
+    initialize(model, config, 0)
+    optimizer = Optimizer([model], OptimizerSettings(), torch.bfloat16 if "bf16" in side else torch.float32)
+
+    def batch(number: int) -> list[Part]:
+        ids = tokens(number, shape)
+        B, T = ids.shape
+        positions = torch.arange(T).expand(B, T)
+        weights = torch.ones(B, T)
+        weights[:, -1] = 0
+        owner = torch.arange(B)[:, None].expand(B, T)
+        return [Part(ids, ids.roll(-1, 1), positions, owner, weights)]
+
+    told = steps(
+        in_turn(model, next_token_loss),
+        optimizer,
+        batch,
+        lambda _: 1e-3,
+        Health(HealthSettings()),
+        Position(),
+        WARM + TIMED,
+    )
+    return [step.seconds for step in told][WARM:]
+
+
+def apart(side: str, shape: str, threads: int) -> list[float]:
+    """The same in a process of its own."""
+    command = [
+        sys.executable,
+        "-m",
+        "bench.train",
+        "--one",
+        side,
+        "--shape",
+        shape,
+        "--threads",
+        str(threads),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--shape", choices=SHAPES, default="19m")
+    parser.add_argument("--one")
+    asked = parser.parse_args()
+    if asked.one:
+        import torch
+
+        os.environ["HF_HUB_OFFLINE"] = "1"
+        torch.set_num_threads(asked.threads)
+        print(json.dumps(one(asked.one, asked.shape)))
+        return
+    sides = (*SIDES, *(f"puna-bf16-{lever}" for lever in LEVERS))
+    medians: dict[str, list[float]] = {side: [] for side in sides}
+    for _ in range(asked.rounds):
+        for side in sides:
+            medians[side].append(statistics.median(apart(side, asked.shape, asked.threads)))
+            print(side, round(medians[side][-1], 3), file=sys.stderr, flush=True)
+    count = BATCH[asked.shape][0] * BATCH[asked.shape][1]
+    rates = {
+        side: {"best": round(count / min(s)), "median": round(count / statistics.median(s))}
+        for side, s in medians.items()
+    }
+    print(json.dumps({"facts": facts("torch", "transformers", "accelerate"), "tokens_s": rates}))
+
+
+if __name__ == "__main__":
+    main()

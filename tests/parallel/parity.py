@@ -1,0 +1,82 @@
+"""A few steps of a small model in one layout, through the trainer's own code: losses, lengths, weights."""
+
+import torch
+from torch.distributed.tensor import DTensor
+
+from puna.model.config import ModelConfig
+from puna.model.init import initialize
+from puna.parallel.apply import build
+from puna.parallel.layout import Layout
+from puna.parallel.world import World
+from puna.train.batches import Part, next_token_loss
+from puna.train.health import Health, HealthSettings
+from puna.train.optimizer import Optimizer, OptimizerSettings
+from puna.train.step import Position, in_turn, steps
+
+CONFIG = ModelConfig(
+    hidden_size=64, num_hidden_layers=4, num_attention_heads=4, num_key_value_heads=2,
+    intermediate_size=128, vocab_size=320, max_position_embeddings=64,
+)  # fmt: skip
+BATCH, SEQUENCE = 8, 64
+DTYPES = {"fp64": torch.float64, "fp32": torch.float32, "bf16": torch.bfloat16}
+
+
+def columns(number: int) -> list[torch.Tensor]:
+    """Batch `number`, (B, T) each: documents of uneven lengths, so of uneven counts of valid targets."""
+    dice = torch.Generator().manual_seed(number)
+    tokens = torch.randint(0, CONFIG.vocab_size, (BATCH, SEQUENCE), generator=dice)
+    begins = torch.rand(BATCH, SEQUENCE, generator=dice) < torch.arange(1, BATCH + 1)[:, None] / 50
+    documents = begins.long().cumsum(1)
+    place = torch.arange(SEQUENCE).expand(BATCH, SEQUENCE)
+    starts = torch.where(begins, place, 0).cummax(1).values
+    weights = torch.zeros(BATCH, SEQUENCE)
+    weights[:, :-1] = (documents[:, 1:] == documents[:, :-1]).float()
+    return [tokens, tokens.roll(-1, 1), place - starts, documents, weights]
+
+
+def share(world: World, micro: int):
+    """batches(n) of this rank: its sequences, in parts of `micro`."""
+
+    def batches(number: int) -> list[Part]:
+        count = BATCH // world.layout.readers
+        first = (world.mesh["readers"].get_local_rank() if world.mesh is not None else 0) * count
+        split = [column[first : first + count].split(micro) for column in columns(number)]
+        return [Part(*part) for part in zip(*split, strict=True)]
+
+    return batches
+
+
+def trained(layout: dict, dtype: str = "fp64", micro: int = 1, until: int = 3, **config) -> dict:
+    """Train; {"losses", "gradients", "weights" (whole tensors by name)}."""
+    world, c = World(Layout(**layout)), CONFIG.model_copy(update=config)
+    kind = DTYPES[dtype]
+    model = build(c, world, kind)
+    if dtype == "fp64":
+        model.double()
+    initialize(model, c, 0)
+    optimizer = Optimizer([model], OptimizerSettings(), None if world.mesh is not None else kind, world)
+    told = list(
+        steps(
+            in_turn(model, next_token_loss), optimizer, share(world, micro), lambda _: 1e-2,
+            Health(HealthSettings()), Position(), until, world,
+        )
+    )  # fmt: skip
+    return {
+        "losses": [step.loss for step in told],
+        "gradients": [step.gradient for step in told],
+        "weights": {name: whole(weight) for name, weight in optimizer.masters.items()},
+    }
+
+
+def whole(tensor: torch.Tensor) -> torch.Tensor:
+    return (tensor.full_tensor() if isinstance(tensor, DTensor) else tensor).detach().clone()
+
+
+def apart(one: dict, other: dict) -> dict[str, float]:
+    """The largest difference of losses, of lengths (relative), and of weights."""
+    return {
+        "losses": max(abs(a - b) for a, b in zip(one["losses"], other["losses"], strict=True)),
+        "gradients": max(abs(a / b - 1) for a, b in zip(one["gradients"], other["gradients"], strict=True)),
+        "weights": max(float((one["weights"][name] - other["weights"][name]).abs().max())
+                       for name in one["weights"] | other["weights"]),
+    }  # fmt: skip
