@@ -28,9 +28,7 @@ def recompute(block: nn.Module, kind: str) -> None:
     """From now on this block remembers less. kind: "selective" or "full"."""
     more = {"context_fn": _contexts} if kind == "selective" else {}
     # the forward function, not a module around the block: parameters keep their names
-    block.forward = partial(
-        checkpoint, block.forward, use_reentrant=False, preserve_rng_state=False, **more
-    )
+    block.forward = partial(checkpoint, block.forward, use_reentrant=False, preserve_rng_state=False, **more)
 
 
 def _contexts() -> tuple[Any, Any]:
@@ -48,5 +46,7 @@ class _Policy:
         keep = op in ATTENTION
         if op == ops.mm.default:
             self.products[context.is_recompute] += 1
-            keep = self.products[context.is_recompute] % 2 == 0  # k, o, up: the last, down, is never made again
+            keep = (
+                self.products[context.is_recompute] % 2 == 0
+            )  # k, o, up: the last, down, is never made again
         return CheckpointPolicy.MUST_SAVE if keep else CheckpointPolicy.PREFER_RECOMPUTE

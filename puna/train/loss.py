@@ -71,7 +71,9 @@ class _Chunked(torch.autograd.Function):
             sums += torch.stack(((weight * (nll + z * log_z.square())).sum(), (weight * nll).sum()))
             if not (wants_hidden or wants_head):
                 continue
-            chances = logits.sub_(log_z[:, None]).exp_().mul_((weight * (1 + 2 * z * log_z))[:, None])  # (n, V)
+            chances = (
+                logits.sub_(log_z[:, None]).exp_().mul_((weight * (1 + 2 * z * log_z))[:, None])
+            )  # (n, V)
             chances.scatter_add_(1, place, -(weight if words is None else weight * here[part])[:, None])
             slope = chances.to(hidden.dtype)  # (n, V)
             if d_hidden is not None:

@@ -38,7 +38,9 @@ def test_two_ranks_train_as_one(layout):
     assert furthest(layout) < CLOSE
 
 
-@pytest.mark.parametrize("layout", [{"shard": 2}, {"tensor": 2}, {"tensor": 2, "loss_parallel": False}], ids=str)
+@pytest.mark.parametrize(
+    "layout", [{"shard": 2}, {"tensor": 2}, {"tensor": 2, "loss_parallel": False}], ids=str
+)
 def test_a_tied_head_stays_one_tensor(layout):
     assert furthest(layout, 4, tie_word_embeddings=True) < CLOSE
 
