@@ -12,9 +12,9 @@ from torch import Tensor
 from torch.nn.attention.bias import causal_lower_right
 
 from puna.model.config import ModelConfig
+from puna.model.products import LONG, mix_by_products
 from puna.model.transformer import Attend
 
-SHORT = 512  # measured (docs/log.md): up to here two products beat the built-in attention in bf16 on a CPU
 BLOCK = 512  # queries at once where the built-in attention needs a mask
 
 
@@ -70,15 +70,13 @@ def segments(owner: Tensor, begin: int = 0, end: int | None = None) -> Attend:
 
 def _one_text(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """q (H, T, Dh) are the last of k and v (K, S, Dh), all of one text -> (H, T, Dh)."""
-    T, S = q.shape[1], k.shape[1]
-    if q.device.type != "cpu" or q.dtype != torch.bfloat16 or S > SHORT:
-        return _built_in(q, k, v)
-    K = len(k)
-    q = q.unflatten(0, (K, -1)).flatten(1, 2)  # (K, H / K * T, Dh)
-    scores = (q @ k.mT).unflatten(1, (-1, T)) * q.shape[-1] ** -0.5  # (K, H / K, T, S)
-    later = torch.ones(T, S, dtype=torch.bool, device=q.device).triu(1 + S - T)
-    chances = scores.masked_fill(later, -torch.inf).softmax(-1)  # (K, H / K, T, S)
-    return (chances.flatten(1, 2) @ v).unflatten(1, (-1, T)).flatten(0, 1)  # (H, T, Dh)
+    return mix_by_products(q, k, v) if by_products(k) else _built_in(q, k, v)
+
+
+def by_products(k: Tensor) -> bool:
+    """Whether plain products are faster for keys (K, S, Dh) than the built-in attention (docs/log.md)."""
+    shortest = {torch.bfloat16: 1, torch.float32: 128}.get(k.dtype, LONG + 1)
+    return k.device.type == "cpu" and shortest <= k.shape[1] <= LONG
 
 
 def _built_in(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
