@@ -4,12 +4,12 @@
 that grows.
 """
 
+from functools import partial
 from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.nn.attention.bias import causal_lower_right
 
 from puna.model.config import ModelConfig
 from puna.model.products import LONG, mix_by_products
@@ -80,18 +80,19 @@ def by_products(k: Tensor) -> bool:
 
 
 def _built_in(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    attention = partial(F.scaled_dot_product_attention, enable_gqa=True)
     T, S = q.shape[1], k.shape[1]
     if T == S:
-        return F.scaled_dot_product_attention(q[None], k[None], v[None], is_causal=True, enable_gqa=True)[0]
-    if q.device.type != "cpu":
-        mask = causal_lower_right(T, S)
-        return F.scaled_dot_product_attention(q[None], k[None], v[None], attn_mask=mask, enable_gqa=True)[0]
-    before, parts = S - T, []
-    for part in q.split(BLOCK, 1):  # so that little is read that the mask hides, and the mask is small
-        before += part.shape[1]
-        seen = torch.ones(part.shape[1], before, dtype=torch.bool).tril(before - part.shape[1])
-        one = (part[None], k[None, :, :before], v[None, :, :before])
-        parts.append(F.scaled_dot_product_attention(*one, attn_mask=seen, enable_gqa=True)[0])
+        return attention(q[None], k[None], v[None], is_causal=True)[0]
+    if q.device.type == "cuda":
+        from torch.nn.attention.bias import causal_lower_right  # seconds to import, no use on a CPU
+
+        return attention(q[None], k[None], v[None], attn_mask=causal_lower_right(T, S))[0]
+    seen, parts = S - T, []
+    for part in q.split(BLOCK, 1):  # so that little is read in vain, and the mask is small
+        n, seen = part.shape[1], seen + part.shape[1]
+        mask = torch.ones(n, seen, dtype=torch.bool).tril(seen - n)
+        parts.append(attention(part[None], k[None, :, :seen], v[None, :, :seen], attn_mask=mask)[0])
     return torch.cat(parts, dim=1)
 
 

@@ -1,6 +1,7 @@
 """A sequence cut over ranks trains as a whole one does, whatever documents it holds."""
 
 from functools import lru_cache, partial
+from inspect import getfile
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from puna.parallel.context import attention
 from puna.parallel.layout import Layout
 from puna.parallel.world import World
 from puna.train.batches import next_token_loss
+from tests.house.shapes import ShapeChecker
 
 CLOSE = 1e-10
 
@@ -45,10 +47,11 @@ def talk(layout):
     model = build(CONFIG, world, torch.float32)
     initialize(model, CONFIG, 0)
     part = share(world, 2)(0)[0]
-    with CommDebugMode() as counted:
+    with CommDebugMode() as counted, ShapeChecker(getfile(attention)) as shapes:
         loss = next_token_loss(model, part, attention=attention(world))
         forward = dict(counted.get_comm_counts())
         loss[0].backward()
+    assert shapes.checked or world.layout.context == 1
     return [{str(name).split(".")[-1]: count for name, count in counts.items()}
             for counts in (forward, counted.get_comm_counts())]  # fmt: skip
 
