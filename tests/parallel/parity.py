@@ -1,11 +1,14 @@
 """A few steps of a small model in one layout, through the trainer's own code: losses, lengths, weights."""
 
+from functools import partial
+
 import torch
 from torch.distributed.tensor import DTensor
 
 from puna.model.config import ModelConfig
 from puna.model.init import initialize
 from puna.parallel.apply import build
+from puna.parallel.context import attention, own
 from puna.parallel.layout import Layout
 from puna.parallel.world import World
 from puna.train.batches import Part, next_token_loss
@@ -41,7 +44,7 @@ def share(world: World, micro: int):
         count = BATCH // world.layout.readers
         first = (world.mesh["readers"].get_local_rank() if world.mesh is not None else 0) * count
         split = [column[first : first + count].split(micro) for column in columns(number)]
-        return [Part(*part) for part in zip(*split, strict=True)]
+        return [own(Part(*part), world) for part in zip(*split, strict=True)]
 
     return batches
 
@@ -57,7 +60,7 @@ def trained(layout: dict, dtype: str = "fp64", micro: int = 1, until: int = 3, *
     optimizer = Optimizer([model], OptimizerSettings(), None if world.mesh is not None else kind, world)
     told = list(
         steps(
-            in_turn(model, next_token_loss), optimizer, share(world, micro), lambda _: 1e-2,
+            in_turn(model, partial(next_token_loss, attention=attention(world))), optimizer, share(world, micro), lambda _: 1e-2,
             Health(HealthSettings()), Position(), until, world,
         )
     )  # fmt: skip
