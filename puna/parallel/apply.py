@@ -4,14 +4,21 @@ import torch
 
 from puna.model.config import ModelConfig
 from puna.model.transformer import Llama
+from puna.parallel.cut import cut
 from puna.parallel.fsdp import shard
 from puna.parallel.world import World
 
 
-def build(config: ModelConfig, world: World, compute: torch.dtype) -> Llama:
-    """This rank's part of a model, its weights not yet filled."""
+def build(config: ModelConfig, world: World, compute: torch.dtype) -> list[Llama]:
+    """This rank's part of a model, its weights not yet filled: its stages of a pipeline, else one model."""
+    return [_stage(config, world, compute, stage) for stage in world.stages]
+
+
+def _stage(config: ModelConfig, world: World, compute: torch.dtype, stage: int) -> Llama:
     with torch.device("meta"):
         model = Llama(config)
+    if world.layout.pipeline > 1:
+        cut(model, stage, world.layout.all_stages)
     if world.mesh is not None:
         shard(model, world, compute)
     model.to_empty(device=world.device)
