@@ -1,10 +1,14 @@
 """However the layers are spread over a pipeline, it trains as one process does."""
 
+from collections import Counter
 from functools import lru_cache
 
 import pytest
 from parallel.parity import BATCH, CONFIG, SEQUENCE, apart, columns, share, told, trained, trainee
 from parallel.pool import ranks
+
+from torch.distributed.fsdp import FSDPModule
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from puna.errors import ConfigError
 from puna.model.config import HERD
@@ -112,3 +116,58 @@ def test_a_pipeline_judges_between_steps_and_changes_the_size_of_parts(schedule)
     for found, judged in ranks(2)(judged_between, {"pipeline": 2, "schedule": schedule}):
         assert max(apart(found, expected).values()) < CLOSE
         assert judged == pytest.approx(sums, rel=1e-12)
+
+
+class Seen(TorchDispatchMode):
+    """How often each operation was called. (CommDebugMode also follows modules, which parts in flight upset.)"""
+
+    def __init__(self):
+        super().__init__()
+        self.counts = Counter()
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.counts[function.overloadpacket.__name__] += 1
+        return function(*args, **(kwargs or {}))
+
+
+def operations(layout):
+    """Of one step, by name; how many things are sharded by themselves; how many parts a rank reads."""
+    found = trainee(layout)
+    batches = share(found.world, 1)
+    found.steps(batches, 1)  # the first one also agrees on shapes
+    with Seen() as seen:
+        found.steps(batches, 2)
+    sharded = [
+        module for model in found.models for module in model.modules() if isinstance(module, FSDPModule)
+    ]
+    weighty = [module for module in sharded if own_weights(module)]
+    return seen.counts, len(weighty), len(batches(0))
+
+
+def own_weights(module):
+    """Those that no FSDP module inside it has."""
+    inner = {id(weight) for child in module.modules() if child is not module and isinstance(child, FSDPModule)
+             for weight in child.parameters()}  # fmt: skip
+    return [weight for weight in module.parameters() if id(weight) not in inner]
+
+
+@pytest.mark.ranks
+@pytest.mark.parametrize(("schedule", "borders"), [("1f1b", 1), ("zbv", 2)])
+def test_in_a_step_weights_and_gradients_travel_once_and_hidden_states_once_a_part(schedule, borders):
+    for seen, sharded, parts in ranks(4)(operations, {"pipeline": 2, "shard": 2, "schedule": schedule}):
+        assert seen["_allgather_base_"] == seen["_reduce_scatter_base_"] == sharded
+        assert seen["send"] == seen["recv_"] == borders * parts
+
+
+@pytest.mark.ranks
+@pytest.mark.parametrize(
+    "layout",
+    [
+        {"pipeline": 2, "shard": 2},
+        {"pipeline": 2, "shard": 2, "schedule": "zbv"},
+    ],
+    ids=str,
+)
+def test_four_ranks_of_a_pipeline_of_shards_train_as_one(layout):
+    for found in ranks(4)(trained, layout):
+        assert max(apart(found, alone()).values()) < CLOSE
