@@ -49,9 +49,8 @@ class Stage(pipelining.PipelineStage):
     def forward_maybe_with_nosync(self, hidden: Tensor, number: Tensor) -> Tensor:
         """Called by the schedules. hidden: of the stage before; in the first stage the number once more."""
         part = self.parts[int(number)]
-        found = self.loss(
-            _from(self.submod, None if self.is_first else hidden), part
-        )  # (..., D), at the end (2,)
+        model = _from(self.submod, None if self.is_first else hidden)
+        found = self.loss(model, part)  # (B, T, D), at the end (2,)
         if not self.is_last:
             return found
         self.sums.append(found.detach())
@@ -103,7 +102,7 @@ class Pipeline:
             message.wait()
         for module in (module for model in self.models for module in model.modules()):
             if isinstance(module, FSDPModule):
-                module.reshard()  # or the next step's forward pass would still use these weights
+                module.reshard()  # else these weights stay, even if others are read before the next step
         return sums
 
     def _schedule(self, count: int, rows: torch.Size) -> tuple[Any, list[Stage]]:
@@ -127,10 +126,8 @@ class Pipeline:
     def _hidden(self, rows: torch.Size, device: str) -> Tensor:
         """What travels, with room for its numbers; of a sequence a rank has its tensor dimension's piece."""
         B, T = rows
-        width = self.models[0].config.hidden_size
-        return torch.empty(
-            B, T // self.world.layout.tensor, width, dtype=self.compute, device=device
-        )  # (B, T, D)
+        T, D = T // self.world.layout.tensor, self.models[0].config.hidden_size
+        return torch.empty(B, T, D, dtype=self.compute, device=device)  # (B, T, D)
 
     def _owner(self, stage: int) -> int:
         layout = self.world.layout

@@ -6,7 +6,6 @@ from functools import lru_cache
 import pytest
 from parallel.parity import BATCH, CONFIG, SEQUENCE, apart, columns, share, told, trained, trainee
 from parallel.pool import ranks
-
 from torch.distributed.fsdp import FSDPModule
 from torch.utils._python_dispatch import TorchDispatchMode
 
