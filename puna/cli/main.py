@@ -87,6 +87,11 @@ VERBS: dict[str, tuple[str, ...]] = {
         "Train a model on token shards.",
         "puna train nano.toml --out nano\npuna train nano.toml --out nano --schedule.peak 1e-3",
     ),
+    "plan": (
+        "Tell what training or serving a model takes, before it is paid for.",
+        "puna plan 70b --gpus 256 --tokens 15e12\npuna plan 8b --serve --gpu h100\npuna plan nano.toml\n"
+        "puna plan 405b --gpus 16384 --dry-run",
+    ),
     "tokenizer train": (
         "Learn a vocabulary from texts.",
         "puna tokenizer train corpus.jsonl --size 8192 --out my-tokenizer",

@@ -5,8 +5,16 @@ that is not here gets no share of a peak: a wrong denominator makes any figure (
 """
 
 import math
+import platform
+import threading
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
+import numpy as np
+
+from puna import hardware
 from puna.errors import PunaError, need
 
 TERA, GIGA = 1e12, 1e9
@@ -82,9 +90,57 @@ A_DOUBLING = (
 )
 GOODPUT = 0.90  # of time, above which Llama 3 405B trained [P 3.3.4]: restarts, maintenance
 EAGER = 2.5  # times the traffic of compiled blocks, where each operation reads and writes by itself
+CPU = 0.60  # of the measured rate of products, on a CPU with Puna's own attention and loss (docs/log.md: 60 to 62%)
+BF16_UNITS = (
+    2.2  # bf16 products over fp32 ones where a CPU has instructions for them: 215 over 95 GFLOP/s, Zen 4
+)
 UPDATE = 28  # bytes a number: masters and two moments in and out, its gradient in
 
 
 def pace(ranks: int) -> float:
     """Of what kernels and links reach, the share that so many ranks hold together."""
     return ALONE - A_DOUBLING * math.log2(ranks)
+
+
+def this_machine() -> Gpu:
+    """The CPU we run on: memory as it is free now, rates measured in half a second."""
+    cores = hardware.cores()
+    rate = _product_rate()
+    units = BF16_UNITS if "avx512_bf16" in _flags() else 1.0
+    flops = {"fp32": rate, "bf16": rate * units, "fp16": rate}
+    name = f"this machine ({platform.machine()}, {cores} cores)"
+    memory = hardware.available_memory() / USABLE
+    return Gpu(name, flops, memory, _read_rate(cores), 0.0, 0.0, 0.0, 1, "measured just now")
+
+
+def _product_rate() -> float:
+    """FLOP/s of large fp32 products."""
+    side = 1024
+    a = np.ones((side, side), np.float32)
+    a @ a
+    return 2 * side**3 / min(_seconds(lambda: a @ a) for _ in range(5))
+
+
+def _read_rate(cores: int) -> float:
+    """Bytes a second that all cores read together."""
+    parts = [np.ones(1 << 24, np.float32) for _ in range(cores)]
+
+    def read() -> None:
+        threads = [threading.Thread(target=part.max) for part in parts]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    return sum(part.nbytes for part in parts) / min(_seconds(read) for _ in range(3))
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def _flags() -> str:
+    path = Path("/proc/cpuinfo")
+    return path.read_text() if path.exists() else ""

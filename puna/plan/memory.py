@@ -1,0 +1,273 @@
+"""Bytes that a step of training takes on one rank, term by term, from shapes alone.
+
+What is held changes through a step, so the sum is made at the few moments where it can be largest: the loss
+at the end of the forward pass, the first and the second block of the way back, its end, the update. The
+largest of them is what must fit. Terms follow what the code of model/, parallel/ and train/ keeps for the
+backward pass, operation by operation; bench/plan_memory.py and the dry run hold them to what is measured.
+
+Letters: n tokens a rank reads at once, s = n / tensor (its stretch between the matrices), e bytes a number is
+computed in, w numbers of a block's matrices on one rank, gathered over FSDP.
+"""
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from puna.model.config import ModelConfig
+from puna.parallel.layout import VSHAPED, Layout
+from puna.parallel.stages import owner, split
+from puna.plan.counts import BYTES, block
+from puna.plan.flow import in_flight
+from puna.settings import Settings
+
+Count = Annotated[int, Field(ge=1)]
+WIDE = 4  # bytes of masters, of each of AdamW's two moments, of reduced gradients
+CHUNK = 1 << 23  # logits held at once (train/loss.py; a test holds the two together)
+# where a CPU keeps chances: texts in fp32 from, texts to, queries at once (model/products.py; the same test)
+PRODUCTS = (128, 2048, 128)
+
+
+class Work(Settings):
+    """What a step does, beside the model and its layout."""
+
+    sequence: Count = 8192
+    batch: Count = 1  # sequences in a step, over all ranks
+    micro: Count = 1  # sequences that a rank reads at once
+    dtype: Literal["fp32", "bf16", "fp8"] = "bf16"
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    device: Literal["cuda", "cpu"] = "cuda"
+    text: Count | None = None  # tokens of a text on average; None: one fills the sequence
+
+    def parts(self, layout: Layout) -> int:
+        """How often a rank goes forward and back in a step."""
+        return max(1, self.batch // layout.readers // self.micro)
+
+
+Terms = dict[str, int]
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes by moment and term of the rank of one stage of the pipeline."""
+
+    place: int
+    moments: dict[str, Terms]
+
+    @property
+    def moment(self) -> str:
+        """When most is held."""
+        return max(self.moments, key=lambda name: sum(self.moments[name].values()))
+
+    @property
+    def terms(self) -> Terms:
+        """What is held then."""
+        return {name: size for name, size in self.moments[self.moment].items() if size}
+
+    @property
+    def total(self) -> int:
+        return sum(self.terms.values())
+
+
+@dataclass(frozen=True)
+class Part:
+    """What one rank of the pipeline holds of a model: layers in each of its stages, perhaps the ends."""
+
+    layers: tuple[int, ...]
+    embeds: bool
+    heads: bool
+
+
+def memory(config: ModelConfig, layout: Layout, work: Work) -> Memory:
+    """Of the rank that needs most."""
+    places = range(layout.pipeline)
+    return max((memory_at(config, layout, work, place) for place in places), key=lambda found: found.total)
+
+
+def memory_at(config: ModelConfig, layout: Layout, work: Work, place: int) -> Memory:
+    """Of the ranks at one place of the pipeline."""
+    return Memory(place, _Rank(config, layout, work, place).moments())
+
+
+def held(layout: Layout, layers: int, place: int) -> Part:
+    """Which layers the rank at this place of the pipeline has: as parallel/stages.py cuts."""
+    stages = layout.pipeline * layout.stages_a_rank
+    if stages == 1:
+        return Part((layers,), True, True)
+    every = split(layers, stages)
+    own = [s for s in range(stages) if owner(s, layout.pipeline, layout.schedule in VSHAPED) == place]
+    return Part(tuple(len(every[stage]) for stage in own), 0 in own, stages - 1 in own)
+
+
+def numbers_of(c: ModelConfig, layout: Layout, part: Part) -> int:
+    """What one rank of the pipeline holds of a model, gathered over FSDP."""
+    return sum(part.layers) * _block(c, layout) + _outside(c, layout, part)
+
+
+def _block(c: ModelConfig, layout: Layout) -> int:
+    return block(c) // layout.tensor + 2 * c.hidden_size
+
+
+def _outside(c: ModelConfig, layout: Layout, part: Part) -> int:
+    """What stands outside the blocks: embedding, last norm, head."""
+    alone = part.embeds and part.heads and c.tie_word_embeddings
+    matrices = (part.embeds + part.heads - alone) * (c.vocab_size * c.hidden_size // layout.tensor)
+    return matrices + (c.hidden_size if part.heads else 0)
+
+
+class _Rank:
+    """The sums of one rank."""
+
+    def __init__(self, c: ModelConfig, layout: Layout, work: Work, place: int):
+        self.c, self.layout, self.work = c, layout, work
+        self.part = held(layout, c.num_hidden_layers, place)
+        self.parts = work.parts(layout)
+        self.t, self.e = layout.tensor, 2 if work.dtype == "fp8" else BYTES[work.dtype]
+        self.n = work.micro * work.sequence // layout.context
+        self.s = self.n // self.t
+        self.flight = in_flight(layout, place, self.parts)
+        self.fsdp = layout.ranks > 1
+        self.shares = layout.shard * layout.context
+        self.w, self.root = _block(c, layout), _outside(c, layout, self.part)
+        self.numbers = numbers_of(c, layout, self.part)
+
+    # what is always there
+
+    def resident(self) -> Terms:
+        share = -(-self.numbers // self.shares)
+        matrices = sum(self.part.layers) * block(self.c) // self.t // self.shares
+        once = matrices if self.work.optimizer == "muon" else 0  # Muon remembers one number a weight
+        copy = not self.fsdp and self.e < WIDE
+        return {
+            "masters": WIDE * share,
+            "optimizer": 2 * WIDE * share - WIDE * once,
+            "weights": self.e * self.numbers if copy else 0,
+        }
+
+    # activations
+
+    def kept(self) -> int:
+        """What a block leaves for its way back, for one part of a batch."""
+        c, n, s, e, t = self.c, self.n, self.s, self.e, self.t
+        norms = 2 * (s * c.hidden_size * (WIDE + e) + WIDE * s + n * c.hidden_size * e)
+        queries, groups = c.num_attention_heads * c.head_dim // t, c.num_key_value_heads * c.head_dim // t
+        turned = n * e * (queries + 2 * groups * self.layout.context)
+        return norms + turned + self.mixed(queries) + 4 * n * c.intermediate_size // t * e
+
+    def mixed(self, queries: int) -> int:
+        """What attention leaves: its result, once more in the order that o_proj reads, and its sums."""
+        n, e, heads = self.n, self.e, self.c.num_attention_heads // self.t
+        text = min(self.work.text or self.work.sequence, self.work.sequence)
+        if self.work.device == "cpu" and (1 if e == 2 else PRODUCTS[0]) <= text <= PRODUCTS[1]:
+            return n * (queries * e + heads * (text + PRODUCTS[2]) // 2 * e)  # chances
+        return n * (2 * queries * e + heads * WIDE)
+
+    def waiting(self) -> Terms:
+        """Activations at the end of a forward pass, of all parts under way."""
+        layers = max(self.part.layers)
+        inputs = layers * self.s * self.c.hidden_size * self.e
+        each = inputs if self.layout.recompute == "full" else layers * self.kept()
+        turns = WIDE * self.n * self.c.head_dim
+        stages = len(self.part.layers)  # PyTorch's have places for the hidden states of all parts, and for
+        ways = 2 * stages - self.part.embeds - self.part.heads  # their gradients, and keep what they sent
+        travels = (ways * self.parts + self.flight * (stages - self.part.heads)) * inputs // max(1, layers)
+        travels = travels if self.layout.pipeline > 1 else 0
+        return {"activations": self.flight * (each + turns), "pipeline": travels}
+
+    def last_norm(self) -> int:
+        c = self.c
+        return self.s * (c.hidden_size * (WIDE + self.e) + WIDE) + self.n * c.hidden_size * self.e
+
+    # moments
+
+    def moments(self) -> dict[str, Terms]:
+        found = {"update": self.update()}
+        if self.part.heads:
+            found["loss"] = self.loss()
+        found |= {"way back": self.back(0), "second block": self.back(1), "end of a block": self.back(2)}
+        found["end"] = self.end()
+        return found
+
+    def before(self) -> Terms:
+        """Gradients of earlier parts of the batch."""
+        if self.parts == 1:
+            return {}
+        return {"gradients": (WIDE if self.fsdp else self.e) * self.numbers}
+
+    def loss(self) -> Terms:
+        c, n, e = self.c, self.n, self.e
+        words = c.vocab_size // (self.t if self.layout.loss_parallel else 1)
+        rows = min(n, max(1, CHUNK // words))
+        logits = rows * words
+        narrow = e if e < WIDE else 0  # logits as they come, and their gradient as it goes
+        before = (WIDE + narrow) if rows < n else 0  # of the chunk before
+        head = words * c.hidden_size
+        chunk = max(logits * (WIDE + narrow) + before * logits, logits * (WIDE + narrow) + e * head)
+        gathered = (self.root + self.w) * e if self.fsdp else 0
+        terms = {"loss": chunk + WIDE * head + n * c.hidden_size * e, "gathered": gathered}
+        waits = self.waiting()
+        waits["activations"] += self.last_norm()
+        return _sum(self.resident(), self.before(), waits, terms)
+
+    def gathered(self) -> int:
+        """Weights at hand on the way back: this block's, and the next one's on the way."""
+        if not self.fsdp:
+            return 0
+        if self.never:
+            return (self.numbers + self.w) * self.e
+        return (self.root + 2 * self.w) * self.e
+
+    @property
+    def never(self) -> bool:
+        again = self.layout.reshard or ("never" if self.layout.pipeline > 1 else "always")
+        return again == "never"
+
+    def back(self, moment: int) -> Terms:
+        """0: in the MLP of the last block; 1: of the one before; 2: at the end of that."""
+        c, n, s, e = self.c, self.n, self.s, self.e
+        full = self.layout.recompute == "full"
+        waits = self.waiting()
+        one = self.kept()
+        waits["activations"] += one if full else -(moment * one)
+        waits["activations"] = max(waits["activations"], 0)
+        mlp = 2 * n * c.intermediate_size // self.t * e + (n + s) * c.hidden_size * e
+        norm = 3 * s * c.hidden_size * WIDE + n * c.hidden_size * e
+        if full and moment == 2:
+            waits["activations"] -= one
+        done = self.w if moment == 2 else c.intermediate_size * c.hidden_size // self.t
+        head = c.vocab_size * c.hidden_size // self.t * e if self.part.heads else 0
+        gradients = {"gradients": done * e + head}
+        if self.fsdp and moment:
+            gradients["reduced"] = WIDE * self.w
+        if not self.fsdp:
+            gradients["gradients"] += moment * self.w * e
+        if self.parts > 1 and not self.fsdp:
+            gradients = {"gradients": done * e}
+        terms = {"working": norm if moment == 2 else mlp, "gathered": self.gathered()}
+        return _sum(self.resident(), self.before(), waits, gradients, terms)
+
+    def end(self) -> Terms:
+        """Block 0 done, the embedding's gradient made."""
+        waits = {"activations": (self.flight - 1) * self.waiting()["activations"] // self.flight}
+        if not self.fsdp:
+            every = {"gradients": self.numbers * self.e}
+            working = self.s * self.c.hidden_size * 2 * WIDE
+            return _sum(self.resident(), every, waits, {"working": working})
+        reduced = WIDE * (self.root + self.w)
+        own = {"gradients": self.root * self.e + WIDE * self.numbers // self.shares}
+        at_hand = (self.numbers if self.never else self.root) * self.e
+        return _sum(self.resident(), own, self.before(), waits, {"reduced": reduced, "gathered": at_hand})
+
+    def update(self) -> Terms:
+        share = -(-self.numbers // self.shares)
+        largest = self.c.vocab_size * self.c.hidden_size // self.t
+        copy = self.e * largest if not self.fsdp and self.e < WIDE else 0
+        return _sum(self.resident(), {"gradients": WIDE * share, "working": copy})
+
+
+def _sum(*terms: Terms) -> Terms:
+    found: Terms = {}
+    for some in terms:
+        for name, size in some.items():
+            found[name] = found.get(name, 0) + size
+    return found
