@@ -35,9 +35,7 @@ class Found:
     reasons: tuple[tuple[str, int], ...]  # how many layouts each one ruled out
 
 
-def search(
-    config: ModelConfig, work: Work, machine: Gpu, ranks: int
-) -> Found:
+def search(config: ModelConfig, work: Work, machine: Gpu, ranks: int) -> Found:
     """All layouts of `ranks` processors for a batch; `work.micro` is searched too."""
     fit, nearest, reasons = [], None, Counter[str]()
     for layout in layouts(config, machine, ranks):

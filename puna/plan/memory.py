@@ -162,17 +162,35 @@ class _Rank:
             return n * (queries * e + heads * (text + PRODUCTS[2]) // 2 * e)  # chances
         return n * (2 * queries * e + heads * WIDE)
 
+    def left(self) -> int:
+        """What a block leaves if some of it is made again."""
+        c, n, e, t = self.c, self.n, self.e, self.t
+        entered = self.s * c.hidden_size * e
+        if self.layout.recompute == "none":
+            return self.kept()
+        if self.layout.recompute == "full":
+            return entered
+        queries = c.num_attention_heads * c.head_dim // t
+        return entered + n * c.hidden_size * e + self.twice(queries)
+
+    def twice(self, queries: int) -> int:
+        """Selective: what is both kept and part of what a block leaves otherwise: k, the mixed, up."""
+        c, n, e, t = self.c, self.n, self.e, self.t
+        numbers = queries + c.num_key_value_heads * c.head_dim // t + c.intermediate_size // t
+        return n * (numbers * e + c.num_attention_heads // t * WIDE)
+
     def waiting(self) -> Terms:
         """Activations at the end of a forward pass, of all parts under way."""
         layers = max(self.part.layers)
-        inputs = layers * self.s * self.c.hidden_size * self.e
-        each = inputs if self.layout.recompute == "full" else layers * self.kept()
-        turns = WIDE * self.n * self.c.head_dim
+        inputs = self.s * self.c.hidden_size * self.e
+        each = layers * self.left() + WIDE * self.n * self.c.head_dim  # and the turns of RoPE
         stages = len(self.part.layers)  # PyTorch's have places for the hidden states of all parts, and for
         ways = 2 * stages - self.part.embeds - self.part.heads  # their gradients, and keep what they sent
-        travels = (ways * self.parts + self.flight * (stages - self.part.heads)) * inputs // max(1, layers)
-        travels = travels if self.layout.pipeline > 1 else 0
-        return {"activations": self.flight * (each + turns), "pipeline": travels}
+        kept = self.flight * (stages - self.part.heads) // stages
+        if self.layout.recompute != "none":  # what came in is what the first layer of a stage keeps
+            kept -= self.flight * (stages - self.part.embeds) // stages
+        travels = (ways * self.parts + kept) * inputs
+        return {"activations": self.flight * each, "pipeline": travels if self.layout.pipeline > 1 else 0}
 
     def last_norm(self) -> int:
         c = self.c
@@ -185,14 +203,19 @@ class _Rank:
         if self.part.heads:
             found["loss"] = self.loss()
         found |= {"way back": self.back(0), "second block": self.back(1), "end of a block": self.back(2)}
-        found["end"] = self.end()
+        found |= {"embedding": self.end(0), "end": self.end(1)}
         return found
 
     def before(self) -> Terms:
         """Gradients of earlier parts of the batch."""
-        if self.parts == 1:
-            return {}
-        return {"gradients": (WIDE if self.fsdp else self.e) * self.numbers}
+        return {"gradients": self.added_up(self.numbers) if self.parts > 1 else 0}
+
+    def added_up(self, numbers: int) -> int:
+        """FSDP adds them up wide; that of an embedding in pieces is of all words until it is reduced."""
+        if not self.fsdp:
+            return self.e * numbers
+        others = (self.t - 1) * (self.c.vocab_size // self.t) * self.c.hidden_size if self.part.embeds else 0
+        return WIDE * (numbers + others)
 
     def loss(self) -> Terms:
         c, n, e = self.c, self.n, self.e
@@ -203,7 +226,7 @@ class _Rank:
         before = (WIDE + narrow) if rows < n else 0  # of the chunk before
         head = words * c.hidden_size
         chunk = max(logits * (WIDE + narrow) + before * logits, logits * (WIDE + narrow) + e * head)
-        gathered = (self.root + self.w) * e if self.fsdp else 0
+        gathered = (self.numbers if self.never else self.root + self.w) * e if self.fsdp else 0
         terms = {"loss": chunk + WIDE * head + n * c.hidden_size * e, "gathered": gathered}
         waits = self.waiting()
         waits["activations"] += self.last_norm()
@@ -225,19 +248,14 @@ class _Rank:
     def back(self, moment: int) -> Terms:
         """0: in the MLP of the last block; 1: of the one before; 2: at the end of that."""
         c, n, s, e = self.c, self.n, self.s, self.e
-        full = self.layout.recompute == "full"
         waits = self.waiting()
-        one = self.kept()
-        waits["activations"] += one if full else -(moment * one)
-        waits["activations"] = max(waits["activations"], 0)
+        waits["activations"] += self.again(moment)
         mlp = 2 * n * c.intermediate_size // self.t * e + (n + s) * c.hidden_size * e
         norm = 3 * s * c.hidden_size * WIDE + n * c.hidden_size * e
-        if full and moment == 2:
-            waits["activations"] -= one
         done = self.w if moment == 2 else c.intermediate_size * c.hidden_size // self.t
         head = c.vocab_size * c.hidden_size // self.t * e if self.part.heads else 0
         gradients = {"gradients": done * e + head}
-        if self.fsdp and moment:
+        if self.fsdp and moment and self.parts == 1:  # else it stands where the sum of the parts stood
             gradients["reduced"] = WIDE * self.w
         if not self.fsdp:
             gradients["gradients"] += moment * self.w * e
@@ -246,17 +264,37 @@ class _Rank:
         terms = {"working": norm if moment == 2 else mlp, "gathered": self.gathered()}
         return _sum(self.resident(), self.before(), waits, gradients, terms)
 
-    def end(self) -> Terms:
-        """Block 0 done, the embedding's gradient made."""
+    def again(self, moment: int) -> int:
+        """What the way back has added to the activations of the forward pass, or let go of them."""
+        if not max(self.part.layers):
+            return 0
+        left, kept = self.left(), self.kept()
+        made = 0 if left == kept else kept - left  # of the block that is made again
+        if self.layout.recompute == "selective":
+            made += self.s * self.c.hidden_size * self.e + self.n * self.c.hidden_size * self.e
+        gone = min(moment, max(self.part.layers)) * left
+        return (0 if moment == 2 else made) - gone
+
+    def end(self, moment: int) -> Terms:
+        """0: the gradient of the embedding is made; 1: what stands outside the blocks is reduced."""
         waits = {"activations": (self.flight - 1) * self.waiting()["activations"] // self.flight}
         if not self.fsdp:
             every = {"gradients": self.numbers * self.e}
             working = self.s * self.c.hidden_size * 2 * WIDE
             return _sum(self.resident(), every, waits, {"working": working})
-        reduced = WIDE * (self.root + self.w)
-        own = {"gradients": self.root * self.e + WIDE * self.numbers // self.shares}
-        at_hand = (self.numbers if self.never else self.root) * self.e
-        return _sum(self.resident(), own, self.before(), waits, {"reduced": reduced, "gathered": at_hand})
+        own = {"gradients": WIDE * self.numbers // self.shares}
+        rest = self.numbers - self.root if self.never else 0
+        if moment:  # all that stands outside the blocks is reduced, its weights are let go
+            own["gradients"] += self.root * self.e
+            terms = {"reduced": WIDE * self.root, "gathered": rest * self.e}
+        else:  # the gradient of the embedding is made of all words, in pieces or not
+            matrix = self.c.vocab_size * self.c.hidden_size * self.e
+            embedding = matrix if self.part.embeds else 0
+            own["gradients"] += matrix // self.t if self.part.heads else 0
+            gathered = (rest + self.root) * self.e
+            terms = {"working": embedding, "reduced": WIDE * self.w, "gathered": gathered}
+        before = {"gradients": self.added_up(self.root) if self.parts > 1 else 0}
+        return _sum(self.resident(), own, before, waits, terms)
 
     def update(self) -> Terms:
         share = -(-self.numbers // self.shares)

@@ -18,6 +18,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.distributed.fsdp import FSDPModule
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
+from puna import hardware
 from puna.model.config import ModelConfig
 from puna.model.transformer import Attend, Llama
 from puna.parallel.apply import build
@@ -46,7 +47,7 @@ class Tracked:
 def rehearse(config: ModelConfig, layout: Layout, work: Work) -> list[Tracked]:
     """The first, a middle and the last place of the pipeline, each in a process of its own."""
     places = sorted({0, layout.pipeline // 2, layout.pipeline - 1})
-    with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as processes:
+    with multiprocessing.get_context("spawn").Pool(hardware.cores(), maxtasksperchild=1) as processes:
         asked = [(config, layout, work, place) for place in places]
         return processes.starmap(track, asked, chunksize=1)
 
@@ -95,7 +96,9 @@ class _Rank:
         ids, ones = torch.zeros(rows, dtype=torch.long), torch.ones(rows)
         self.part = Part(ids, ids, ids, torch.zeros(work.micro, work.sequence, dtype=torch.long), ones)
         between = (rows[0], rows[1] // layout.tensor, config.hidden_size)
-        ways = [(m.model.embed_tokens is None) + (m.lm_head is None) for m in models]  # hidden states, gradients
+        ways = [
+            (m.model.embed_tokens is None) + (m.lm_head is None) for m in models
+        ]  # hidden states, gradients
         room = (sum(ways) * work.parts(layout), *between)  # PyTorch's stages make it for all parts at once
         self.travel = torch.empty(room, dtype=DTYPES[work.dtype]) if sum(ways) else None
 
