@@ -28,8 +28,9 @@ def show_choices(
 ) -> None:
     """Layouts, the best one's memory and time line by line, and what a run takes."""
     flops = [counts.training_flops(config, work.sequence, count) / 1e9 for count in ("causal", "full")]
+    step = f"steps of {work.batch:,} sequences = {work.batch * work.sequence:,} tokens"
     _say(f"{parameters(config):,} parameters; {flops[0]:,.1f} GFLOP a token (causal; full {flops[1]:,.1f}) "
-         f"at {work.sequence:,} tokens; steps of {work.batch:,} sequences = {work.batch * work.sequence:,} tokens")  # fmt: skip
+         f"at {work.sequence:,} tokens; {step}")  # fmt: skip
     choices: list[Choice] = found["choices"]
     if not choices:
         _say("no layout is legal")
@@ -115,9 +116,10 @@ def show_serving(config: ModelConfig, machine: Gpu, rows: list[Serving], asked: 
         "reads tokens/s <",
     )
     for row in rows:
+        writes = f"{row.writes:,.0f}" if row.writes >= 10 else f"{row.writes:.1f}"
         table.add_row(
             row.kind, f"{row.weights / GB:,.2f}", f"{row.remembered / GB:,.2f}", "yes" if row.fits else "no",
-            f"{row.longest:,}", f"{row.writes:,.0f}" if row.writes >= 10 else f"{row.writes:.1f}", f"{row.reads:,.0f}",
+            f"{row.longest:,}", writes, f"{row.reads:,.0f}",
         )  # fmt: skip
     _show(table)
 

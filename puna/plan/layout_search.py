@@ -2,6 +2,7 @@
 that do not, why.
 """
 
+import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -68,13 +69,15 @@ def refused(config: ModelConfig, layout: Layout, work: Work) -> str:
         layout.check(config, work.sequence, work.batch, work.micro)
     except ConfigError as problem:
         text = str(problem).removeprefix("layout: ").partition("\n")[0]
-        return "".join(letter for letter in text if not letter.isdigit())
+        return re.sub(r"\d[\d,]*", "N", text)  # one reason, whatever the numbers
     return ""
 
 
 def layouts(config: ModelConfig, machine: Gpu, ranks: int) -> Iterator[Layout]:
     """Worth trying: powers of two, tensor within a node, shards over all ranks or over one node."""
-    for tensor in (t for t in _powers(min(machine.node, config.num_key_value_heads)) if ranks % t == 0):
+    for tensor in (
+        t for t in _powers(machine.node) if config.num_key_value_heads % t == 0 and ranks % t == 0
+    ):
         for context in (c for c in _powers(16) if ranks // tensor % c == 0):
             for pipeline in (p for p in _powers(32) if ranks // tensor // context % p == 0):
                 rest = ranks // tensor // context // pipeline
@@ -84,13 +87,12 @@ def layouts(config: ModelConfig, machine: Gpu, ranks: int) -> Iterator[Layout]:
 
 
 def _kinds(tensor: int, context: int, pipeline: int, shard: int, replicate: int) -> Iterator[Layout]:
-    schedules = SCHEDULES if pipeline > 1 else SCHEDULES[:1]
-    for schedule, stages in schedules:
+    for schedule, stages in SCHEDULES if pipeline > 1 else SCHEDULES[:1]:
         for recompute in RECOMPUTE:
             for reshard in (None,) if pipeline > 1 else ("always", "never"):
-                yield Layout.model_construct(
+                yield Layout(
                     pipeline=pipeline, replicate=replicate, shard=shard, context=context, tensor=tensor,
-                    schedule=schedule, stages=stages, reshard=reshard, loss_parallel=True, recompute=recompute,
+                    schedule=schedule, stages=stages, reshard=reshard, recompute=recompute,
                     compile=schedule != "zbv",
                 )  # fmt: skip
 

@@ -90,10 +90,8 @@ A_DOUBLING = (
 )
 GOODPUT = 0.90  # of time, above which Llama 3 405B trained [P 3.3.4]: restarts, maintenance
 EAGER = 2.5  # times the traffic of compiled blocks, where each operation reads and writes by itself
-CPU = 0.60  # of the measured rate of products, on a CPU with Puna's own attention and loss (docs/log.md: 60 to 62%)
-BF16_UNITS = (
-    2.2  # bf16 products over fp32 ones where a CPU has instructions for them: 215 over 95 GFLOP/s, Zen 4
-)
+CPU = 0.60  # of the rate of its products, on a CPU in training (docs/log.md: 60 to 62%)
+BF16_UNITS = 2.2  # bf16 products over fp32 ones with avx512_bf16: 215 over 95 GFLOP/s a core, Zen 4
 UPDATE = 28  # bytes a number: masters and two moments in and out, its gradient in
 
 

@@ -10,6 +10,7 @@ computed in, w numbers of a block's matrices on one rank, gathered over FSDP.
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -79,8 +80,8 @@ class Part:
 
 
 def memory(config: ModelConfig, layout: Layout, work: Work) -> Memory:
-    """Of the rank that needs most."""
-    places = range(layout.pipeline)
+    """Of the rank that needs most: at the ends of the pipeline, beside them, or where layers are most."""
+    places = {0, min(1, layout.pipeline - 1), layout.pipeline // 2, layout.pipeline - 1}
     return max((memory_at(config, layout, work, place) for place in places), key=lambda found: found.total)
 
 
@@ -91,12 +92,18 @@ def memory_at(config: ModelConfig, layout: Layout, work: Work, place: int) -> Me
 
 def held(layout: Layout, layers: int, place: int) -> Part:
     """Which layers the rank at this place of the pipeline has: as parallel/stages.py cuts."""
-    stages = layout.pipeline * layout.stages_a_rank
-    if stages == 1:
+    if layout.pipeline == 1:
         return Part((layers,), True, True)
+    return _parts(layers, layout.pipeline, layout.all_stages, layout.schedule in VSHAPED)[place]
+
+
+@lru_cache
+def _parts(layers: int, ranks: int, stages: int, vshaped: bool) -> list[Part]:
     every = split(layers, stages)
-    own = [s for s in range(stages) if owner(s, layout.pipeline, layout.schedule in VSHAPED) == place]
-    return Part(tuple(len(every[stage]) for stage in own), 0 in own, stages - 1 in own)
+    own: list[list[int]] = [[] for _ in range(ranks)]
+    for stage in range(stages):
+        own[owner(stage, ranks, vshaped)].append(stage)
+    return [Part(tuple(len(every[s]) for s in mine), 0 in mine, stages - 1 in mine) for mine in own]
 
 
 def numbers_of(c: ModelConfig, layout: Layout, part: Part) -> int:

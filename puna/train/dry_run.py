@@ -1,5 +1,5 @@
-"""A step of training rehearsed without the machine: the real model in its real layout, among as many pretended
-ranks, with tensors that have shapes and no numbers; what would be held is counted tensor by tensor.
+"""A step of training rehearsed without the machine: the real model in its real layout, among as many
+pretended ranks, with tensors that have shapes and no numbers; what would be held is counted.
 
 The plan (plan/memory.py) says the same from formulas in milliseconds; this is what holds the formulas to the
 code. Stages of a pipeline are rehearsed one by one, each in a process of its own, with as many parts of a
@@ -131,7 +131,7 @@ class _Rank:
 
 
 def _steps(rank: _Rank, parts: int) -> None:
-    """Parts under way as many as there may be, while gradients of earlier ones are there; then the last one."""
+    """As many parts under way as there may be, with gradients of earlier ones there; then the last one."""
     under_way = [rank.forward(stage) for stage in _in_turn(rank.flight, len(rank.models))]
     rank.send(gradients=parts == 1)
     if parts > 1:

@@ -1,8 +1,8 @@
 """Bytes of all tensors that live at once, counted as operations make them and as their last owner lets go.
 
 Exact for tensors without numbers too (fake ones), which have sizes but no memory. FSDP empties and refills
-storages in place, so that is watched as well. DTensor tries operations on fake tensors of the whole size first,
-to learn what they give; those are not counted.
+storages in place, so that is watched as well. DTensor first tries an operation on fake tensors of the whole
+size, to learn what it gives; those are not counted.
 """
 
 import weakref
