@@ -24,7 +24,9 @@ from pydantic import Field, model_validator
 
 from puna.errors import ConfigError, need
 from puna.model.config import ModelConfig
+from puna.parallel.layout import Layout
 from puna.settings import Settings
+from puna.train.guard import GuardSettings
 from puna.train.health import HealthSettings
 from puna.train.optimizer import OptimizerSettings
 from puna.train.schedule import Schedule
@@ -55,7 +57,9 @@ class TrainRecipe(Settings):
     schedule: Schedule
     optimizer: OptimizerSettings = OptimizerSettings()
     health: HealthSettings = HealthSettings()
-    dtype: Literal["fp32", "bf16"] = "bf16"  # what the model computes in; masters are fp32
+    layout: Layout = Layout()  # of ranks; where none is given and there are several, each holds a shard
+    guard: GuardSettings = GuardSettings()
+    dtype: Literal["fp64", "fp32", "bf16"] = "bf16"  # what the model computes in; masters are fp32, or fp64
     device: Literal["auto", "cpu", "cuda"] = "auto"
     micro: Count = 8  # sequences that go through the model at once
     z_loss: Annotated[float, Field(ge=0)] = 0.0
