@@ -73,20 +73,12 @@ def apart(one, other):
     return max(abs(a - b) for x, y in zip(one, other, strict=True) for a, b in zip(x[1:], y[1:], strict=True))
 
 
-def begun(recipe, folder, *more):
+def begun(recipe, folder, *more, by_torchrun=()):
     """`puna train` as a process."""
-    command = [
-        sys.executable,
-        "-m",
-        "puna.cli.main",
-        "train",
-        str(recipe),
-        "--out",
-        str(folder),
-        *LONG,
-        *more,
-    ]
+    torchrun = ["-m", "torch.distributed.run", *by_torchrun] if by_torchrun else []
+    words = ["-m", "puna.cli.main", "train", str(recipe), "--out", str(folder), *LONG, *more]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, *torchrun, *words]
     return subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
     )
@@ -106,9 +98,9 @@ def pid_of(rank, folder):
     """The process that is this rank of the run in a folder."""
     for place in Path("/proc").iterdir():
         try:
-            if place.name.isdigit() and str(folder).encode() in (place / "cmdline").read_bytes():
-                if f"RANK={rank}".encode() in (place / "environ").read_bytes().split(b"\0"):
-                    return int(place.name)
+            ours = place.name.isdigit() and str(folder).encode() in (place / "cmdline").read_bytes()
+            if ours and f"RANK={rank}".encode() in (place / "environ").read_bytes().split(b"\0"):
+                return int(place.name)
         except OSError:  # gone meanwhile, or not ours
             continue
     raise AssertionError(f"no rank {rank}")

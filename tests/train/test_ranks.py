@@ -1,7 +1,10 @@
 """A run on many ranks is the run on one: started, stopped, killed, and gone on with on another layout."""
 
+import ast
 import os
 import signal
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -99,3 +102,67 @@ def test_a_rank_killed_is_started_again_and_a_signal_to_one_stops_all(place, tmp
     assert apart(told, whole[: len(told)]) < CLOSE
     assert "saved after step" in said[0] and "resumed" in said[1]
     assert apart(went(recipe, folder), whole[len(told) :]) < CLOSE, "nothing is done again after a signal"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("time", range(10))
+def test_torchrun_starts_killed_ranks_again_every_time(place, tmp_path, time):
+    recipe, whole = place
+    folder = tmp_path / "run"
+    process = begun(
+        recipe, folder, by_torchrun=("--standalone", "--nproc-per-node", "2", "--max-restarts", "2")
+    )
+    for rank, step in ((time % 2, 5 + time), (1 - time % 2, 20 + time)):
+        reached(process, folder, step)
+        os.kill(pid_of(rank, folder), signal.SIGKILL)
+    said = process.communicate()
+    assert process.returncode == 0, said
+    assert apart(told_by(folder), whole) < CLOSE
+
+
+@pytest.mark.slow
+def test_a_rank_that_hangs_is_killed_and_all_start_again(place, tmp_path):
+    recipe, whole = place
+    folder = tmp_path / "run"
+    process = begun(recipe, folder, "--ranks", "2", "--restarts", "1", "--guard.hang_s", "20")
+    reached(process, folder, 7)
+    os.kill(pid_of(1, folder), signal.SIGSTOP)
+    said = process.communicate()
+    assert process.returncode == 0, said
+    assert "rank 0: a step took longer than hang_s = 20 s" in said[1] and "all_reduce" in said[1]
+    assert apart(told_by(folder), whole) < CLOSE
+
+
+ON_A_SMALL_DISK = """
+import subprocess, sys
+from pathlib import Path
+from train.ranked import begun, reached, told_by
+recipe, disk = map(Path, sys.argv[1:])
+def mount(size, *more): subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}k,{more[0]}", "tmpfs", disk], check=True)
+mount(1500, "mode=700")
+process = begun(recipe, disk / "run", "--ranks", "2")
+said = process.communicate()
+assert process.returncode == 2 and "no checkpoint could be written: rank" in said[1] and "make room" in said[1], said
+assert "No space left" in said[1], said
+whole = [path.name for path in (disk / "run" / "checkpoints").glob("step-*")]
+assert whole == ["step-00000003"], whole
+mount(1 << 16, "remount")
+process = begun(recipe, disk / "run", "--ranks", "2")
+said = process.communicate()
+assert process.returncode == 0 and "step-00000003" in said[1], said
+print(told_by(disk / "run"))
+"""
+
+
+@pytest.mark.slow
+def test_a_disk_full_for_one_rank_is_said_and_the_run_goes_on_where_there_is_room(place, tmp_path):
+    recipe, whole = place
+    if subprocess.run(
+        ["unshare", "-rm", "mount", "-t", "tmpfs", "tmpfs", "/mnt"], capture_output=True
+    ).returncode:
+        pytest.skip("this machine lets nobody mount a file system")
+    command = ["unshare", "-rm", sys.executable, "-c", ON_A_SMALL_DISK, str(recipe), str(tmp_path)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    ended = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert ended.returncode == 0, ended.stderr[-4000:]
+    assert apart(ast.literal_eval(ended.stdout), whole) < CLOSE
