@@ -1,4 +1,8 @@
-"""A model on its rank: built without memory, laid out by name from outside, then given room."""
+"""A model on its rank: built without memory, laid out by name from outside, then given room.
+
+In this order: stages of a pipeline, pieces of matrices, compiled blocks, what is recomputed, shards. Each wraps
+what the one before made (measured: recomputing inside a compiled block fails with pieces of matrices).
+"""
 
 import torch
 
@@ -6,6 +10,8 @@ from puna.model.config import ModelConfig
 from puna.model.transformer import Llama
 from puna.parallel.cut import cut
 from puna.parallel.fsdp import shard
+from puna.parallel.recompute import recompute
+from puna.parallel.tensor import split
 from puna.parallel.world import World
 
 
@@ -15,10 +21,16 @@ def build(config: ModelConfig, world: World, compute: torch.dtype) -> list[Llama
 
 
 def _stage(config: ModelConfig, world: World, compute: torch.dtype, stage: int) -> Llama:
+    layout = world.layout
     with torch.device("meta"):
         model = Llama(config)
-    if world.layout.pipeline > 1:
-        cut(model, stage, world.layout.all_stages)
+    if layout.pipeline > 1:
+        cut(model, stage, layout.all_stages)
+    if layout.tensor > 1:
+        split(model, world)
+    for block in model.model.layers.values():
+        if layout.recompute != "none":
+            recompute(block, layout.recompute)
     if world.mesh is not None:
         shard(model, world, compute)
     model.to_empty(device=world.device)

@@ -70,7 +70,6 @@ def next_token_loss(model: nn.Module, part: Part, z: float = 0.0) -> Tensor:
     """Sums of a language model's loss, each document by itself: (2,)."""
 
     def read(hidden: Tensor, head: Tensor) -> Tensor:
-        flat = hidden.flatten(0, 1)  # (B * T, D)
-        return chunked_cross_entropy(flat, head, part.targets.flatten(), part.weights.flatten(), z)
+        return chunked_cross_entropy(hidden, head, part.targets, part.weights, z)
 
     return model(part.tokens, part.positions, segments(part.documents), read)
