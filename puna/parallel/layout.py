@@ -60,15 +60,14 @@ class Layout(Settings):
 
     def check(self, model: ModelConfig, sequence: int, batch: int, micro: int) -> None:
         """Refuse what cannot be, with the reason. sequence in tokens; batch and micro in sequences."""
-        rules = self._rules(model, sequence, batch, micro)
+        rules = self._rules(model, sequence, batch, micro) + self._context_rules(sequence)
         if self.pipeline > 1:
             rules += self._pipeline_rules(model, batch, micro)
         for fits, problem, fix in rules:
             need(fits, f"layout: {problem}", fix, ConfigError)
 
     def _rules(self, m: ModelConfig, sequence: int, batch: int, micro: int) -> list[tuple[bool, str, str]]:
-        readers, tensor, context = self.readers, self.tensor, self.context
-        pieces = 2 * context * tensor if context > 1 else tensor
+        readers, tensor = self.readers, self.tensor
         heads, words = m.num_key_value_heads, m.vocab_size
         return [
             (heads % tensor == 0, f"tensor = {tensor} does not divide {heads} key-value heads",
@@ -77,10 +76,17 @@ class Layout(Settings):
              f"tensor = {tensor} does not divide the hidden width {m.intermediate_size}", "a smaller tensor"),
             (words % tensor == 0, f"tensor = {tensor} does not divide {words:,} words",
              "a vocab_size that it divides"),
-            (sequence % pieces == 0, f"sequences of {sequence:,} tokens do not fall into {pieces} pieces "
-             f"(tensor = {tensor}, context = {context})", "another sequence length"),
             (batch % readers == 0, f"a batch of {batch:,} sequences does not fall into {readers} shares "
              "(replicate x shard)", "a batch that they divide"),
+        ]  # fmt: skip
+
+    def _context_rules(self, sequence: int) -> list[tuple[bool, str, str]]:
+        """A sequence is two chunks a rank of context, and each chunk falls evenly to the ranks of tensor."""
+        context, tensor = self.context, self.tensor
+        pieces = (2 * context if context > 1 else 1) * tensor
+        return [
+            (sequence % pieces == 0, f"sequences of {sequence:,} tokens do not fall into {pieces} pieces "
+             f"(tensor = {tensor}, context = {context})", "another sequence length"),
         ]  # fmt: skip
 
     def _pipeline_rules(self, m: ModelConfig, batch: int, micro: int) -> list[tuple[bool, str, str]]:
@@ -106,4 +112,6 @@ class Layout(Settings):
              "in compiled layers", "compile = false, or interleaved"),
             (name not in SPLIT or self.reshard in (None, "never"), f"{name} takes the backward pass apart, "
              "and would miss weights that were let go after the forward pass", 'reshard = "never"'),
+            (name not in SPLIT or self.recompute != "selective", f"{name} takes the backward pass apart, which "
+             "what is recomputed selectively does not bear", 'recompute = "full" or "none"'),
         ]  # fmt: skip

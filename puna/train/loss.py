@@ -64,16 +64,17 @@ class _Chunked(torch.autograd.Function):
             part = slice(start, start + size)
             weight, place = weights[part], targets[part, None]
             logits = F.linear(hidden[part], head).to(wide)  # (n, V)
-            log_z, logit = torch.logsumexp(logits, -1), logits.gather(1, place)[:, 0]  # (n,)
+            logit = logits.gather(1, place)[:, 0]  # (n,)
+            most = logits.amax(-1)  # (n,)
+            chances = logits.sub_(most[:, None]).exp_()  # (n, V), over their sum
+            log_z = chances.sum(-1).log() + most  # (n,)
             if words is not None:
                 log_z, logit = _over_words(log_z, logit * here[part], words)
             nll = log_z - logit  # (n,)
             sums += torch.stack(((weight * (nll + z * log_z.square())).sum(), (weight * nll).sum()))
             if not (wants_hidden or wants_head):
                 continue
-            chances = (
-                logits.sub_(log_z[:, None]).exp_().mul_((weight * (1 + 2 * z * log_z))[:, None])
-            )  # (n, V)
+            chances.mul_((weight * (1 + 2 * z * log_z) * (most - log_z).exp())[:, None])
             chances.scatter_add_(1, place, -(weight if words is None else weight * here[part])[:, None])
             slope = chances.to(hidden.dtype)  # (n, V)
             if d_hidden is not None:

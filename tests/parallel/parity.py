@@ -1,6 +1,7 @@
 """A few steps of a small model in one layout, through the trainer's own code: losses, lengths, weights."""
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.distributed as dist
@@ -10,6 +11,7 @@ from puna.model.config import ModelConfig
 from puna.model.init import initialize
 from puna.model.transformer import Llama
 from puna.parallel.apply import build
+from puna.parallel.context import attention, own
 from puna.parallel.layout import Layout
 from puna.parallel.pipeline import Pipeline
 from puna.parallel.world import World
@@ -46,7 +48,7 @@ def share(world: World, micro: int):
         count = BATCH // world.layout.readers
         first = (world.mesh["readers"].get_local_rank() if world.mesh is not None else 0) * count
         split = [column[first : first + count].split(micro) for column in columns(number)]
-        return [Part(*part) for part in zip(*split, strict=True)]
+        return [own(Part(*part), world) for part in zip(*split, strict=True)]
 
     return batches
 
@@ -77,9 +79,9 @@ def trainee(layout: dict, dtype: str = "fp64", **config) -> Trainee:
             model.double()
         initialize(model, c, 0)
     optimizer = Optimizer(models, OptimizerSettings(), None if world.mesh is not None else kind, world)
-    if world.layout.pipeline > 1:
-        return Trainee(world, models, optimizer, Pipeline(models, next_token_loss, world, kind), Position())
-    return Trainee(world, models, optimizer, in_turn(models[0], next_token_loss), Position())
+    loss, pipe = partial(next_token_loss, attention=attention(world)), world.layout.pipeline > 1
+    accumulate = Pipeline(models, loss, world, kind) if pipe else in_turn(models[0], loss)
+    return Trainee(world, models, optimizer, accumulate, Position())
 
 
 def trained(layout: dict, dtype: str = "fp64", micro: int = 1, until: int = 3, **config) -> dict:
