@@ -14,14 +14,17 @@ from functools import partial
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from puna import log
 from puna.errors import ConfigError, need
 from puna.model.transformer import Llama
 from puna.parallel.agree import Ranks
+from puna.parallel.context import attention, own
+from puna.parallel.pipeline import Pipeline
 from puna.parallel.world import ALONE, World
 from puna.tokenizer.tokenizer import Tokenizer
-from puna.train.batches import Batches, next_token_loss
+from puna.train.batches import Batches, Part, next_token_loss
 from puna.train.checkpoint import Checkpoints, read
 from puna.train.guard import Guard
 from puna.train.health import Health
@@ -53,17 +56,20 @@ class Run:
         """`models`: this rank's stages, in fp32 on its device; the shards of data are of `tokenizer`."""
         self.recipe, self.folder, self.tokenizer, self.world = recipe, Path(folder), tokenizer, world
         self.models, self.config = models, models[0].config
-        readers = world.layout.readers
-        self.batches = Batches(recipe, world.device, world.place("readers"), readers)
+        share, shares = world.place("readers"), world.layout.readers
+        self.batches = Batches(recipe, world.device, share, shares, partial(own, world=world))
         for row in self.batches.rows.values():
             row.shards.made_by(tokenizer)
-        own = None if world.mesh is not None else DTYPES[recipe.dtype]  # on ranks FSDP sees to it
-        self.optimizer = Optimizer(models, recipe.optimizer, own, world)
+        dtype = DTYPES[recipe.dtype]
+        apart = None if world.mesh is not None else dtype  # on ranks FSDP sees to it
+        self.optimizer = Optimizer(models, recipe.optimizer, apart, world)
         self.health, self.position = Health(recipe.health), Position()
         ranks = Ranks(world, recipe.guard.timeout_s)
         self.checkpoints = Checkpoints(self.folder / "checkpoints", recipe.keep, recipe.keep_every, ranks)
         self.record = Record(self.folder, ours=world.rank == 0)
-        self.loss = partial(next_token_loss, z=recipe.z_loss)
+        self.loss = partial(next_token_loss, z=recipe.z_loss, attention=attention(world))
+        several = world.layout.pipeline > 1
+        self.pipeline = Pipeline(models, self.loss, world, dtype) if several else None
         self.stopped = ""  # the signal that ended it early, if one did
 
     def go(self, until: int | None = None) -> Iterator[Step]:
@@ -100,20 +106,26 @@ class Run:
         """Bits a byte of what was never trained on, for each set of data."""
         found = {}
         for name in self.batches.rows:
-            sums = torch.zeros(3, dtype=torch.float64)  # nats, tokens, bytes
-            for part in self.batches.held_out(name, JUDGED):
-                nats = float(self.loss(self.models[0], part)[1])
-                asked = part.targets[part.weights > 0].tolist()
-                sums += torch.tensor([nats, len(asked), sum(map(self._length, asked))], dtype=sums.dtype)
-            nats, tokens, text = self.world.over_tokens(sums).tolist()
+            parts = list(self.batches.held_out(name, JUDGED))
+            asked = [token for part in parts for token in part.targets[part.weights > 0].tolist()]
+            counts = torch.tensor([len(asked), sum(map(self._length, asked))], dtype=torch.float64)
+            tokens, text = self.world.over_tokens(counts).tolist()
+            nats = float(self.world.over_stages(self.world.over_tokens(self._sums(parts)))[1])
             if tokens:
                 found[name] = bits_per_byte(nats / tokens, text / tokens)
         self.record.note({"event": "judged", "step": self.position.step, "bits_per_byte": found})
         return found
 
+    def _sums(self, parts: Sequence[Part]) -> Tensor:
+        """The loss over this rank's parts: (2,)."""
+        if self.pipeline:
+            return self.pipeline.judge(parts)
+        found = [self.loss(self.models[0], part).double().cpu() for part in parts]
+        return torch.stack(found or [torch.zeros(2, dtype=torch.float64)]).sum(0)  # (2,)
+
     def _steps(self, until: int) -> Iterator[Step]:
         rate = partial(self.recipe.schedule.rate, steps=self.recipe.steps)
-        accumulate = in_turn(self.models[0], self.loss)
+        accumulate = self.pipeline or in_turn(self.models[0], self.loss)
         return steps(
             accumulate, self.optimizer, self.batches, rate, self.health, self.position, until, self.world
         )
@@ -125,6 +137,7 @@ class Run:
             self.save()
         if done % r.judge_every == 0 or done == r.steps:
             self.judge()
+        self._turn()
 
     def _begin(self) -> None:
         """Go on where a checkpoint of this folder ends; else from the start."""
@@ -142,6 +155,12 @@ class Run:
             self.optimizer.publish()
             log.event("resumed", checkpoint=str(newest), step=self.position.step)
         self.record.begin(self.recipe.model_dump(mode="json"), self.position.step)
+        self._turn()
+
+    def _turn(self) -> None:
+        """Positions as the stage of the next step has them [P 3.4.2]."""
+        for model in self.models:
+            model.model.config = self.recipe.shape(self.config, self.position.step)
 
     def _hash(self) -> str:
         """Of what decides the weights, the shards' content too; not of how they are made and kept."""

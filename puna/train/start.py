@@ -50,7 +50,8 @@ def carry_out(run: Run, until: int | None = None) -> Iterator[Step]:
         leave()
         if run.world.rank == 0:
             saved = run.checkpoints.folder / f"step-{run.position.step:08d}"
-            write_folder(SavedWeights(saved, run.config), run.folder / "model", "BF16")
+            config = run.recipe.shape(run.config, run.position.step)
+            write_folder(SavedWeights(saved, config), run.folder / "model", "BF16")
             to_hf(run.tokenizer, run.folder / "model")
 
 
@@ -80,16 +81,20 @@ def _check(recipe: TrainRecipe, config: ModelConfig, tokenizer: Tokenizer) -> No
     rows, where = config.vocab_size, recipe.tokenizer or recipe.model
     problem = f"{where}: {tokenizer.size:,} token ids, but the model has {rows:,} rows for them"
     need(tokenizer.size <= rows, problem, "vocab_size in the recipe's model", ConfigError)
-    longest, most = max(stage.sequence for stage in recipe.stage), config.max_position_embeddings
-    problem = f"sequences of {longest:,} tokens, but the model is made for {most:,}"
-    need(longest <= most, problem, "max_position_embeddings in the recipe's model", ConfigError)
+    for number, (stage, shape) in enumerate(zip(recipe.stage, recipe.shapes(config), strict=True), 1):
+        most = shape.max_position_embeddings
+        problem = (
+            f"stage {number}: sequences of {stage.sequence:,} tokens, but the model is made for {most:,}"
+        )
+        fix = "max_position_embeddings in the recipe's model, or in the stage's rope"
+        need(stage.sequence <= most, problem, fix, ConfigError)
 
 
 def _models(recipe: TrainRecipe, config: ModelConfig, weights: Weights | None, world: World) -> list[Llama]:
     """This rank's stages of the model, from the seed or from a MODEL."""
     if weights and world.mesh is None and recipe.dtype != "fp64":
         return [model_weights.load(weights, torch.float32, world.device).requires_grad_(True)]
-    models = [build(config, world, DTYPES[recipe.dtype])]
+    models = build(config, world, DTYPES[recipe.dtype])
     for model in models:
         if recipe.dtype == "fp64":
             model.double()

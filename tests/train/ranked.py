@@ -20,12 +20,8 @@ from puna.train.batches import Part
 from puna.train.recipe import read_recipe
 from puna.train.start import start
 
-LONG = (
-    "--dtype",
-    "fp64",
-    "--stage",
-    "[{tokens = 5120, sequence = 32, batch = 4, weights = {a = 3.0, b = 1.0}}]",
-)
+STAGE = "[{tokens = 5120, sequence = 32, batch = 4, weights = {a = 3.0, b = 1.0}}]"
+LONG = ("--dtype", "fp64", "--model.tie_word_embeddings", "false", "--stage", STAGE)
 STEPS = 40
 
 
@@ -56,7 +52,7 @@ def newest(recipe, folder):
 def filled(model):
     """A MODEL's tensors, put together again from the pieces that the ranks read of them."""
     weights = open_weights(hub.find(str(model)))
-    built = build(weights.config, World(Layout(shard=2)), torch.float32)
+    [built] = build(weights.config, World(Layout(shard=2)), torch.float32)
     fill(built, weights)
     return {name: whole(tensor) for name, tensor in built.named_parameters()}
 

@@ -11,6 +11,7 @@ import torch
 from parallel.pool import ranks
 from train.nursery import nursery
 from train.ranked import (
+    LONG,
     STEPS,
     apart,
     begun,
@@ -46,7 +47,8 @@ def test_a_checkpoint_goes_on_on_any_layout_with_the_same_curve(place, tmp_path)
         (1, (), 13),
         (2, ("--layout.replicate", "2", "--micro", "1"), 19),
         (4, ("--layout.replicate", "2", "--layout.shard", "2"), 25),
-        (4, ("--layout.shard", "4"), None),
+        (4, ("--layout.shard", "2", "--layout.tensor", "2"), 31),
+        (4, ("--layout.pipeline", "2", "--layout.context", "2", "--micro", "1"), None),
     ]
     at = 0
     for count, layout, until in many:
@@ -82,7 +84,7 @@ def test_what_is_not_finite_on_one_rank_is_left_out_by_all(place, tmp_path):
 def test_ranks_write_a_model_whole_and_each_reads_its_rows_of_it(place, tmp_path):
     recipe, _ = place
     ranks(2)(went, recipe, tmp_path, (), 4)
-    saved = SavedWeights(tmp_path / "checkpoints" / "step-00000003", read_recipe(recipe).model)
+    saved = SavedWeights(tmp_path / "checkpoints" / "step-00000003", read_recipe(recipe, LONG).model)
     write_folder(saved, tmp_path / "model", "F32")
     for found in ranks(2)(filled, tmp_path / "model"):
         assert found and all(torch.equal(tensor, saved.read(name)) for name, tensor in found.items())
