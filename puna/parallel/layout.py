@@ -112,6 +112,4 @@ class Layout(Settings):
              "in compiled layers", "compile = false, or interleaved"),
             (name not in SPLIT or self.reshard in (None, "never"), f"{name} takes the backward pass apart, "
              "and would miss weights that were let go after the forward pass", 'reshard = "never"'),
-            (name not in SPLIT or self.recompute != "selective", f"{name} takes the backward pass apart, "
-             "which blocks that are recomputed selectively allow only once", 'recompute = "full" or "none"'),
         ]  # fmt: skip

@@ -31,8 +31,8 @@ def chunked_cross_entropy(
 ) -> Tensor:
     """The same without the logits of all rows at once. hidden (..., D), targets and weights (...).
 
-    With tensor parallelism hidden (B, T, D) and head are DTensors, targets and weights (B, T) whole. If hidden
-    is whole too, a rank makes the logits of its own words; else the logits of its own rows, with the head
+    With tensor parallelism hidden (B, T, D) and head are DTensors, targets and weights (B, T) whole. If
+    hidden is whole too, a rank makes the logits of its own words; else those of its own rows, with the head
     gathered. Each rank has the sums over all rows.
     """
     words = rows = None  # the ranks that share them among each other

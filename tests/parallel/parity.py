@@ -79,8 +79,9 @@ def trainee(layout: dict, dtype: str = "fp64", **config) -> Trainee:
             model.double()
         initialize(model, c, 0)
     optimizer = Optimizer(models, OptimizerSettings(), None if world.mesh is not None else kind, world)
-    loss, pipe = partial(next_token_loss, attention=attention(world)), world.layout.pipeline > 1
-    accumulate = Pipeline(models, loss, world, kind) if pipe else in_turn(models[0], loss)
+    loss = partial(next_token_loss, attention=attention(world))
+    pipeline = world.layout.pipeline > 1
+    accumulate = Pipeline(models, loss, world, kind) if pipeline else in_turn(models[0], loss)
     return Trainee(world, models, optimizer, accumulate, Position())
 
 

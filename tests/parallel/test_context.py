@@ -44,7 +44,7 @@ def test_two_ranks_that_share_sequences_train_as_one():
 def talk(layout):
     """What the ranks of a layout say to each other on the way forward and until the end of the way back."""
     world = World(Layout(**layout))
-    model = build(CONFIG, world, torch.float32)
+    (model,) = build(CONFIG, world, torch.float32)
     initialize(model, CONFIG, 0)
     part = share(world, 2)(0)[0]
     with CommDebugMode() as counted, ShapeChecker(getfile(attention)) as shapes:
