@@ -26,8 +26,8 @@ from torch import Tensor
 from puna import log
 from puna.errors import DataError, PunaError, need
 from puna.parallel.agree import Ranks
+from puna.train.bucket import FACTS, Bucket
 
-FACTS = "checkpoint.json"
 _NAME = re.compile(r"step-\d{8}")
 
 
@@ -37,9 +37,18 @@ class Checkpoints:
     On several ranks the folder is one that all of them reach, and each calls the same methods.
     """
 
-    def __init__(self, folder: Path, keep: int = 2, keep_every: int = 0, ranks: Ranks | None = None):
+    def __init__(
+        self,
+        folder: Path,
+        keep: int = 2,
+        keep_every: int = 0,
+        ranks: Ranks | None = None,
+        bucket: str | None = None,
+    ):
+        """With `bucket`, an address, each is kept there too, and fetched where the folder has none so new."""
         self.folder, self.keep, self.keep_every = Path(folder), keep, keep_every
         self.ranks = ranks or Ranks()
+        self.bucket = Bucket(bucket, self.ranks) if bucket else None
         self.last: int | None = None  # the step of the one that was saved, or found to be the newest
         self._thread: threading.Thread | None = None
         self._problem = ""
@@ -60,10 +69,14 @@ class Checkpoints:
         fix = "make room, then run again: it goes on from the checkpoint before"
         need(not problem, f"{self.folder}: no checkpoint could be written: {problem}", fix, DataError)
 
-    def newest(self) -> Path | None:
-        """The last whole checkpoint, if there is one; every rank hashes a share of its files."""
+    def newest(self, before: int | None = None) -> Path | None:
+        """The last whole checkpoint, if there is one, of at most so many steps; ranks share its hashing."""
+        if self.bucket and before is None:
+            self.bucket.fetch(self.folder)
         names = self.ranks.first(lambda: sorted(self._names(), reverse=True))
         for path in (self.folder / name for name in names):
+            if before is not None and int(path.name[5:]) > before:
+                continue
             found = self.ranks.each(lambda path=path: damage(path, self.ranks.rank, self.ranks.size))
             problems = [problem for some in found for problem in some]
             if not problems:
@@ -97,11 +110,12 @@ class Checkpoints:
                 process_group=self.ranks.group,
                 no_dist=self.ranks.group is None,
             )
-        files: dict[str, tuple[int, str]] = {}
-        for own in self.ranks.each(lambda: self._stamps(part)):
-            files |= own
-        final = self.ranks.first(lambda: self._commit(part, facts, files))
-        log.event("checkpoint", step=step, path=final, bytes=sum(size for size, _ in files.values()))
+        stamps = self.ranks.each(lambda: self._stamps(part))
+        files = {name: stamp for own in stamps for name, stamp in own.items()}
+        final, kept = self.ranks.first(lambda: self._commit(part, facts, files))
+        if self.bucket:
+            self.bucket.send(final, list(stamps[self.ranks.rank]), kept)
+        log.event("checkpoint", step=step, path=str(final), bytes=sum(size for size, _ in files.values()))
 
     def _stamps(self, part: Path) -> dict[str, tuple[int, str]]:
         """Size and hash of the files that this rank wrote; the index is the first one's."""
@@ -110,8 +124,8 @@ class Checkpoints:
             own.append(part / "tensors" / ".metadata")
         return {str(path.relative_to(part)): _stamp(path) for path in sorted(own)}
 
-    def _commit(self, part: Path, facts: dict[str, Any], files: dict[str, tuple[int, str]]) -> str:
-        """Give a whole checkpoint its name, and let old ones go."""
+    def _commit(self, part: Path, facts: dict[str, Any], files: dict[str, Any]) -> tuple[Path, list[str]]:
+        """Give a whole checkpoint its name, and let old ones go; its path, and which are kept."""
         missing = [name for name, (size, _) in files.items() if _size(part / name) != size]
         fix = "a folder that all of them reach"
         need(not missing, f"{part}: {missing[:1]} of another rank is not here", fix, DataError)
@@ -129,7 +143,7 @@ class Checkpoints:
         for name in sorted(self._names())[: -self.keep]:
             if not self.keep_every or int(name[5:]) % self.keep_every:
                 shutil.rmtree(self.folder / name)
-        return str(final)
+        return final, self._names()
 
 
 def read(path: Path, tensors: dict[str, Tensor]) -> dict[str, Any]:
@@ -142,6 +156,11 @@ def read(path: Path, tensors: dict[str, Tensor]) -> dict[str, Any]:
             dcp.load(tensors, checkpoint_id=path / "tensors", no_dist=True)
         except (dcp.api.CheckpointException, ValueError) as problem:
             raise DataError(f"{path}: another model or optimizer than this run's: {problem}") from None
+    return facts_of(path)
+
+
+def facts_of(path: Path) -> dict[str, Any]:
+    """Where the run was; of a whole checkpoint."""
     return json.loads((path / FACTS).read_text(encoding="utf-8"))
 
 

@@ -75,6 +75,7 @@ class TrainRecipe(Settings):
     micro: Count = 8  # sequences that go through the model at once
     z_loss: Annotated[float, Field(ge=0)] = 0.0
     checkpoint_every: Count = 200  # steps
+    checkpoints: str | None = None  # an address such as s3://bucket/nano: they are kept there too
     keep: Count = 2
     keep_every: Annotated[int, Field(ge=0)] = 0  # steps; 0: none is kept beside the newest
     held_out: Annotated[float, Field(ge=0, lt=0.5)] = (

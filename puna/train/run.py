@@ -38,7 +38,7 @@ JUDGED = 64  # held-out sequences of each set
 # of the recipe, what the weights do not depend on
 APART = {
     "name", "data", "tokenizer", "device", "layout", "micro", "guard",
-    "checkpoint_every", "keep", "keep_every", "judge_every",
+    "checkpoint_every", "checkpoints", "keep", "keep_every", "judge_every",
 }  # fmt: skip
 
 
@@ -64,8 +64,9 @@ class Run:
         apart = None if world.mesh is not None else dtype  # on ranks FSDP sees to it
         self.optimizer = Optimizer(models, recipe.optimizer, apart, world)
         self.health, self.position = Health(recipe.health), Position()
-        ranks = Ranks(world, recipe.guard.timeout_s)
-        self.checkpoints = Checkpoints(self.folder / "checkpoints", recipe.keep, recipe.keep_every, ranks)
+        place, ranks = self.folder / "checkpoints", Ranks(world, recipe.guard.timeout_s)
+        keep = (recipe.keep, recipe.keep_every)
+        self.checkpoints = Checkpoints(place, *keep, ranks, recipe.checkpoints)
         self.record = Record(self.folder, ours=world.rank == 0)
         self.loss = partial(next_token_loss, z=recipe.z_loss, attention=attention(world))
         several = world.layout.pipeline > 1

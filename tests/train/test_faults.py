@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+from data.object_store import ENVIRONMENT, objects, s3_server
 from train.nursery import nursery
 from train.ranked import told_by
 
@@ -133,3 +134,34 @@ def test_shards_that_are_cut_or_damaged_end_the_run_with_a_sentence(tmp_path):
                     file.write(b"\xff" * (len(good) // 2))
     shard.write_bytes(good)
     list(carry_out(start(recipe, tmp_path / "run")))
+
+
+def kept_away_from(recipe, whole, folder, address, files):
+    """Train a while, lose the disk, go on elsewhere from what the store has."""
+    away = recipe.model_copy(update={"checkpoints": address})
+    list(carry_out(start(away, folder / "one"), 10))
+    assert {name.partition("/")[0] for name in files()} == {"step-00000006", "step-00000009"}
+    run = start(away, folder / "two")
+    assert run.checkpoints.newest().name == "step-00000009"
+    list(carry_out(run))
+    assert told_by(folder / "two") == told_by(whole)[9:]
+    name = "model/model.safetensors"
+    assert (folder / "two" / name).read_bytes() == (whole / name).read_bytes()
+    assert {name.partition("/")[0] for name in files()} == {"step-00000015", "step-00000018"}
+
+
+def test_a_run_goes_on_on_another_machine_from_a_store(place, tmp_path):
+    recipe, whole = place
+    store = tmp_path / "store"
+    files = lambda: [str(path.relative_to(store)) for path in store.rglob("*") if path.is_file()]  # noqa: E731
+    kept_away_from(recipe, whole, tmp_path, f"file://{store}", files)
+
+
+@pytest.mark.slow
+def test_and_from_a_bucket(place, tmp_path, monkeypatch):
+    recipe, whole = place
+    for name, value in ENVIRONMENT.items():
+        monkeypatch.setenv(name, value)
+    with s3_server() as port:
+        address = f"s3://pampa/nano?endpoint_override=127.0.0.1:{port}&scheme=http"
+        kept_away_from(recipe, whole, tmp_path, address, lambda: objects(port, "pampa/nano"))
