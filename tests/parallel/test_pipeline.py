@@ -185,9 +185,9 @@ slow = pytest.mark.slow
 @pytest.mark.parametrize(
     ("size", "more"),
     [
-        (4, SHARDS | {"schedule": "interleaved_zero_bubble"}),
-        (4, PIECES | {"schedule": "zbv"}),
-        (4, CHUNKS | {"schedule": "1f1b"}),
+        (4, SHARDS | {"schedule": "interleaved_zero_bubble", "recompute": "selective"}),
+        (4, PIECES | {"schedule": "zbv", "loss_parallel": False}),
+        (4, CHUNKS | {"schedule": "1f1b", "recompute": "full"}),
         *[pytest.param(4, more | {"schedule": schedule}, marks=slow)
           for schedule in SCHEDULES for more in (SHARDS, {"replicate": 2}, PIECES, CHUNKS)],
         *[pytest.param(4, SHARDS | {"schedule": schedule, "reshard": "always"}, marks=slow)
