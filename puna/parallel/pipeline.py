@@ -56,6 +56,18 @@ class Stage(pipelining.PipelineStage):
         self.sums.append(found.detach())
         return found[:1] / self.count  # (1,)
 
+    def backward_weight_one_chunk(self, bwd_chunk_id: int, last_backward: bool = False) -> None:
+        """Called by the schedules that make gradients of weights apart: those of all parts add up in fp32.
+
+        FSDP sees to that in whole backward passes only, and has no public call for it.
+        """
+        super().backward_weight_one_chunk(bwd_chunk_id, last_backward)
+        for module in self.submod.modules():
+            if isinstance(module, FSDPModule) and (group := module._get_fsdp_state()._fsdp_param_group):
+                for weight in group.fsdp_params:
+                    weight.accumulate_unsharded_grad_if_needed()
+                    weight.to_accumulated_grad_if_needed()
+
 
 class Pipeline:
     """The stages of this rank; called as `accumulate(parts, count)`, the parts all of one shape."""
@@ -115,7 +127,13 @@ class Pipeline:
             last = number == layout.all_stages - 1
             taken = torch.empty(1, dtype=torch.long, device="meta") if number == 0 else hidden
             given = torch.empty(1, dtype=wide, device="meta").requires_grad_() if last else hidden
-            stages.append(Stage(model, number, layout.all_stages, device, taken, given, group=self.group))
+            # apart, gradients of weights would make a block again for each of its matrices
+            whole = None if layout.recompute == "none" else lambda: lambda: None
+            stages.append(
+                Stage(
+                    model, number, layout.all_stages, device, taken, given, group=self.group, dw_builder=whole
+                )
+            )
         held = stages[0] if layout.schedule in SINGLE else stages
         # the loss is divided by the tokens of all parts already
         schedule: PipelineScheduleSingle | PipelineScheduleMulti = SCHEDULES[layout.schedule](
