@@ -17,7 +17,9 @@ from puna.train.recipe import TrainRecipe
 
 @dataclass(frozen=True)
 class Part:
-    """Some sequences of a batch, on the device. All (B, T)."""
+    """Some sequences of a batch, on the device. All (B, T); where ranks share sequences (B, T / context), but
+    for documents.
+    """
 
     tokens: Tensor
     targets: Tensor
