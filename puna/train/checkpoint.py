@@ -53,12 +53,14 @@ class Checkpoints:
                 f"{self.folder}: no checkpoint could be written: {problem}\n  try: {fix}"
             ) from problem
 
-    def newest(self) -> Path | None:
-        """The last whole checkpoint, if there is one."""
+    def newest(self, before: int | None = None) -> Path | None:
+        """The last whole checkpoint, if there is one; of at most so many steps."""
         found = sorted(
             (path for path in self.folder.glob("step-*") if _NAME.fullmatch(path.name)), reverse=True
         )
         for path in found:
+            if before is not None and int(path.name[5:]) > before:
+                continue
             problems = damage(path)
             if not problems:
                 return path
@@ -107,6 +109,11 @@ def read(path: Path, tensors: dict[str, Tensor]) -> dict[str, Any]:
             dcp.load(tensors, checkpoint_id=path / "tensors", no_dist=True)
         except (dcp.api.CheckpointException, ValueError) as problem:
             raise DataError(f"{path}: another model or optimizer than this run's: {problem}") from None
+    return facts_of(path)
+
+
+def facts_of(path: Path) -> dict[str, Any]:
+    """Where the run was; of a whole checkpoint."""
     return json.loads((path / FACTS).read_text(encoding="utf-8"))
 
 

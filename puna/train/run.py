@@ -10,9 +10,11 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -20,8 +22,9 @@ from puna import log
 from puna.errors import ConfigError, need
 from puna.model.transformer import Llama
 from puna.tokenizer.tokenizer import Tokenizer
-from puna.train.batches import Batches, next_token_loss
-from puna.train.checkpoint import Checkpoints, read
+from puna.train.average import Average
+from puna.train.batches import Ahead, Batches, next_token_loss
+from puna.train.checkpoint import Checkpoints, facts_of, read
 from puna.train.health import Health
 from puna.train.optimizer import Optimizer
 from puna.train.recipe import TrainRecipe
@@ -42,6 +45,8 @@ class Run:
             row.shards.made_by(tokenizer)
         self.optimizer = Optimizer([self.model], recipe.optimizer, DTYPES[recipe.dtype])
         self.health, self.position = Health(recipe.health), Position()
+        last = recipe.stage[-1].steps
+        self.average = Average(recipe.average, self.optimizer.masters, recipe.steps, last)
         self.checkpoints = Checkpoints(self.folder / "checkpoints", recipe.keep, recipe.keep_every)
         self.loss = partial(next_token_loss, z=recipe.z_loss)
 
@@ -49,13 +54,17 @@ class Run:
         """Carry out the steps that are left, saving on the way."""
         until = min(until or self.recipe.steps, self.recipe.steps)
         self._begin()
-        rate = partial(self.recipe.schedule.rate, steps=self.recipe.steps)
-        accumulate = in_turn(self.model, self.loss)
-        told = steps(accumulate, self.optimizer, self.batches, rate, self.health, self.position, until)
+        accumulate, ahead = in_turn(self.model, self.loss), Ahead(self.batches, self.recipe.prefetch)
+        told = steps(accumulate, self.optimizer, ahead, self.recipe.rate, self.health, self.position, until)
         try:
             for step in told:
                 self._note(asdict(step) | {"event": "step"})
+                self.average.take(step.step)
                 yield step
+                if self.health.is_lost:
+                    self._rewind()
+                if self.position.step in self.recipe.ends:
+                    self.health.new_level()
                 if self.position.step % self.recipe.checkpoint_every == 0:
                     self.save()
                 if (
@@ -63,7 +72,11 @@ class Run:
                     or self.position.step == self.recipe.steps
                 ):
                     self.judge()
+                if self.position.step == self.recipe.steps and self.average.count:
+                    with self.averaged():
+                        self.judge("mean")
         finally:
+            ahead.close()
             self.checkpoints.settle()
         if self.position.step == self.recipe.steps:
             self.save()
@@ -72,10 +85,19 @@ class Run:
     def save(self) -> None:
         """Write a checkpoint in the background."""
         facts = {"position": asdict(self.position), "health": self.health.state(), "recipe": self._hash()}
-        self.checkpoints.save(self.position.step, self.optimizer.state(), facts)
+        facts["averaged"] = self.average.count
+        self.checkpoints.save(self.position.step, self.optimizer.state() | self.average.state(), facts)
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """The model is the mean of its last weights while the block runs, where one is taken."""
+        with self.average.as_weights():
+            self.optimizer.publish()
+            yield
+        self.optimizer.publish()
 
     @torch.no_grad()
-    def judge(self) -> dict[str, float]:
+    def judge(self, weights: str = "last") -> dict[str, float]:
         """Bits a byte of what was never trained on, for each set of data."""
         found = {}
         for name in self.batches.rows:
@@ -86,7 +108,8 @@ class Run:
                 text += self._bytes(part.targets[part.weights > 0])
             if tokens:
                 found[name] = bits_per_byte(nats / tokens, text / tokens)
-        self._note({"event": "judged", "step": self.position.step, "bits_per_byte": found})
+        said = {"event": "judged", "step": self.position.step, "bits_per_byte": found}
+        self._note(said | {"weights": weights})
         return found
 
     def _begin(self) -> None:
@@ -95,16 +118,37 @@ class Run:
         newest = self.checkpoints.newest()
         if newest:
             self.optimizer.prepare()
-            facts = read(newest, self.optimizer.state())
+            facts = self._read(newest)
             fix = "another folder for another recipe"
             need(facts["recipe"] == self._hash(), f"{newest}: made by another recipe", fix, ConfigError)
             self.position.__init__(**facts["position"])
             self.health.load(facts["health"])
-            self.optimizer.publish()
             log.event("resumed", checkpoint=str(newest), step=self.position.step)
         _cut(self.folder / "log.jsonl", self.position.step)
         said = self.recipe.model_dump(mode="json")
         (self.folder / "recipe.json").write_text(json.dumps(said, indent=1), encoding="utf-8")
+
+    def _read(self, checkpoint: Path) -> dict[str, Any]:
+        """Take the weights of a checkpoint, and all that goes with them; its facts."""
+        self.average.expect(facts_of(checkpoint)["averaged"])
+        facts = read(checkpoint, self.optimizer.state() | self.average.state())
+        self.optimizer.publish()
+        return facts
+
+    def _rewind(self) -> None:
+        """Back to the weights from before the loss rose, and past the batches since."""
+        last = self.position.step - 1
+        self.checkpoints.settle()
+        good = self.checkpoints.newest(self.position.step - self.health.risen)
+        if not good:
+            self.health.new_level()
+            self._note({"event": "risen", "step": last, "problem": "no checkpoint from before to go back to"})
+            return
+        facts = self._read(good)
+        self.health.rewound(facts["health"])
+        left_out = [facts["position"]["step"], last]
+        self._note({"event": "rewound", "step": last, "checkpoint": str(good), "left_out": left_out})
+        self.save()
 
     def _note(self, record: dict) -> None:
         with open(self.folder / "log.jsonl", "a", encoding="utf-8") as file:
@@ -118,6 +162,7 @@ class Run:
             "keep",
             "keep_every",
             "judge_every",
+            "prefetch",
             "device",
             "name",
             "data",

@@ -30,7 +30,8 @@ def carry_out(run: Run, until: int | None = None) -> Iterator[Step]:
     yield from run.go(until)
     if run.position.step == run.recipe.steps:
         folder = run.folder / "model"
-        write_folder(_InMemory(run.model.config, run.optimizer.masters), folder, "BF16")
+        with run.averaged():
+            write_folder(_InMemory(run.model.config, run.optimizer.masters), folder, "BF16")
         to_hf(run.tokenizer, folder)
 
 
