@@ -23,22 +23,22 @@ def initialize(model: nn.Module, config: ModelConfig, seed: int) -> None:
     with torch.no_grad():
         for name, tensor in model.named_parameters():
             if hasattr(tensor, "placements"):  # a DTensor
-                local, corner = tensor.to_local(), _corner(tensor)
+                local, begins = tensor.to_local(), corner(tensor)
             else:
-                local, corner = tensor, [0] * tensor.ndim
+                local, begins = tensor, [0] * tensor.ndim
             if not local.numel():
                 continue
-            first, last = corner[0], corner[0] + local.shape[0]
+            first, last = begins[0], begins[0] + local.shape[0]
             drawn = rows(name, tensor.shape, config, seed, first, last)  # (n, ...)
-            local.copy_(drawn.narrow(-1, corner[-1], local.shape[-1]) if drawn.ndim > 1 else drawn)
+            local.copy_(drawn.narrow(-1, begins[-1], local.shape[-1]) if drawn.ndim > 1 else drawn)
 
 
-def _corner(tensor: Tensor) -> list[int]:
-    """Where in the whole tensor this rank's piece begins."""
+def corner(tensor: Tensor) -> list[int]:
+    """Where in the whole DTensor this rank's piece begins."""
     from torch.distributed.tensor._utils import compute_local_shape_and_global_offset  # only ranks need it
 
-    _, corner = compute_local_shape_and_global_offset(tensor.shape, tensor.device_mesh, tensor.placements)
-    return list(corner)
+    _, begins = compute_local_shape_and_global_offset(tensor.shape, tensor.device_mesh, tensor.placements)
+    return list(begins)
 
 
 def rows(name: str, shape: torch.Size, config: ModelConfig, seed: int, first: int, last: int) -> Tensor:

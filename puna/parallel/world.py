@@ -47,6 +47,15 @@ class World:
         """The sum over the stages of the pipeline."""
         return self._sum(value, "pipeline")
 
+    def from_each(self, value: Tensor) -> Tensor:
+        """(ranks, ...) what every rank has."""
+        if self.mesh is None:
+            return value[None]
+        value = value.to(self.device)
+        found = [torch.empty_like(value) for _ in range(self.size)]
+        dist.all_gather(found, value)
+        return torch.stack(found)
+
     def _sum(self, value: Tensor, name: str) -> Tensor:
         if self.mesh is None or self.mesh[name].size() == 1:
             return value

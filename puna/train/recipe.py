@@ -113,6 +113,7 @@ class TrainRecipe(Settings):
         0.01  # share of each set, at its end, that is only read to judge
     )
     judge_every: Count = 100  # steps
+    statistics_every: Annotated[int, Field(ge=0)] = 0  # steps; 0: never
 
     @model_validator(mode="after")
     def stages_name_their_data(self) -> "TrainRecipe":

@@ -2,6 +2,7 @@
 
 run/recipe.json      the recipe as it was resolved
 run/log.jsonl        one record a step
+run/time.json        where its time went
 run/checkpoints/     the newest ones
 run/model/           at the end: a Hugging Face folder with its tokenizer
 """
@@ -28,6 +29,8 @@ from puna.train.checkpoint import Checkpoints, facts_of, read
 from puna.train.health import Health
 from puna.train.optimizer import Optimizer
 from puna.train.recipe import TrainRecipe
+from puna.train.spent import Spent
+from puna.train.statistics import Statistics
 from puna.train.step import Position, Step, bits_per_byte, in_turn, steps
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -45,6 +48,8 @@ class Run:
             row.shards.made_by(tokenizer)
         self.optimizer = Optimizer([self.model], recipe.optimizer, DTYPES[recipe.dtype])
         self.health, self.position = Health(recipe.health), Position()
+        self.spent, every = Spent(), recipe.statistics_every
+        self.statistics = Statistics([model], self.optimizer, self.position, every)
         last = recipe.stage[-1].steps
         self.average = Average(recipe.average, self.optimizer.masters, recipe.steps, last)
         self.checkpoints = Checkpoints(self.folder / "checkpoints", recipe.keep, recipe.keep_every)
@@ -55,11 +60,15 @@ class Run:
         until = min(until or self.recipe.steps, self.recipe.steps)
         self._begin()
         accumulate, ahead = in_turn(self.model, self.loss), Ahead(self.batches, self.recipe.prefetch)
-        told = steps(accumulate, self.optimizer, ahead, self.recipe.rate, self.health, self.position, until)
+        told = steps(accumulate, self.statistics, ahead, self.recipe.rate, self.health, self.position, until)
         try:
             for step in told:
                 self._note(asdict(step) | {"event": "step"})
                 self.average.take(step.step)
+                self.spent.seconds.update(data=step.data_s, steps=step.seconds - step.data_s)
+                if self.statistics.is_due(step.step):
+                    with self.spent.on("statistics"):
+                        self._note(self.statistics.found(step))
                 yield step
                 if self.health.is_lost:
                     self._rewind()
@@ -77,7 +86,9 @@ class Run:
                         self.judge("mean")
         finally:
             ahead.close()
-            self.checkpoints.settle()
+            with self.spent.on("checkpoints"):
+                self.checkpoints.settle()
+            self._say_spent()
         if self.position.step == self.recipe.steps:
             self.save()
             self.checkpoints.settle()
@@ -85,8 +96,9 @@ class Run:
     def save(self) -> None:
         """Write a checkpoint in the background."""
         facts = {"position": asdict(self.position), "health": self.health.state(), "recipe": self._hash()}
-        facts["averaged"] = self.average.count
-        self.checkpoints.save(self.position.step, self.optimizer.state() | self.average.state(), facts)
+        facts |= {"averaged": self.average.count, "spent": self.spent.state()}
+        with self.spent.on("checkpoints"):
+            self.checkpoints.save(self.position.step, self.optimizer.state() | self.average.state(), facts)
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
@@ -96,9 +108,15 @@ class Run:
             yield
         self.optimizer.publish()
 
-    @torch.no_grad()
     def judge(self, weights: str = "last") -> dict[str, float]:
         """Bits a byte of what was never trained on, for each set of data."""
+        with self.spent.on("judging"), torch.no_grad():
+            found = self._bits_per_byte()
+        said = {"event": "judged", "step": self.position.step, "bits_per_byte": found}
+        self._note(said | {"weights": weights})
+        return found
+
+    def _bits_per_byte(self) -> dict[str, float]:
         found = {}
         for name in self.batches.rows:
             nats = tokens = text = 0.0
@@ -108,8 +126,6 @@ class Run:
                 text += self._bytes(part.targets[part.weights > 0])
             if tokens:
                 found[name] = bits_per_byte(nats / tokens, text / tokens)
-        said = {"event": "judged", "step": self.position.step, "bits_per_byte": found}
-        self._note(said | {"weights": weights})
         return found
 
     def _begin(self) -> None:
@@ -123,6 +139,7 @@ class Run:
             need(facts["recipe"] == self._hash(), f"{newest}: made by another recipe", fix, ConfigError)
             self.position.__init__(**facts["position"])
             self.health.load(facts["health"])
+            self.spent.load(facts["spent"])
             log.event("resumed", checkpoint=str(newest), step=self.position.step)
         _cut(self.folder / "log.jsonl", self.position.step)
         said = self.recipe.model_dump(mode="json")
@@ -155,6 +172,11 @@ class Run:
             file.write(json.dumps(record) + "\n")
         log.event(record["event"], **{key: value for key, value in record.items() if key != "event"})
 
+    def _say_spent(self) -> None:
+        found = self.spent.summary()
+        (self.folder / "time.json").write_text(json.dumps(found, indent=1), encoding="utf-8")
+        log.event("spent", **found)
+
     def _hash(self) -> str:
         """Of what decides the weights, the shards' content too; not of how often they are saved or judged."""
         apart = {
@@ -163,6 +185,7 @@ class Run:
             "keep_every",
             "judge_every",
             "prefetch",
+            "statistics_every",
             "device",
             "name",
             "data",
