@@ -17,6 +17,7 @@ peak = 2e-3
 
 import math
 import tomllib
+from bisect import bisect_right
 from collections.abc import Sequence
 from functools import cached_property
 from itertools import accumulate
@@ -26,7 +27,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from puna.errors import ConfigError, need
-from puna.model.config import ModelConfig
+from puna.model.config import ModelConfig, RopeScaling
 from puna.settings import Settings
 from puna.train.average import AverageSettings
 from puna.train.health import HealthSettings
@@ -35,6 +36,14 @@ from puna.train.schedule import Schedule
 
 Count = Annotated[int, Field(ge=1)]
 RECIPES = Path(__file__).parent.parent / "recipes"  # those that come with Puna
+
+
+class Rope(Settings):
+    """What a stage changes of the model for longer sequences, from there on [P 3.4.2]; None: as before."""
+
+    rope_theta: Annotated[float, Field(gt=0)] | None = None
+    rope_scaling: RopeScaling | None = None
+    max_position_embeddings: Count | None = None
 
 
 class Stage(Settings):
@@ -46,6 +55,7 @@ class Stage(Settings):
     batch_from: Count | None = None  # sequences in its first step; None: as many as in the others
     ramp: Annotated[int, Field(ge=0)] = 0  # tokens in which the batch grows, by what divides both sizes
     weights: dict[str, Annotated[float, Field(ge=0)]]  # set of shards -> its weight
+    rope: Rope = Rope()
 
     @model_validator(mode="after")
     def ramp_is_whole(self) -> "Stage":
@@ -135,6 +145,15 @@ class TrainRecipe(Settings):
     def rate(self, step: int) -> float:
         """The learning rate of a step."""
         return self.schedule.rate(step, self.steps, self.stage[-1].steps)
+
+    def shapes(self, model: ModelConfig) -> list[ModelConfig]:
+        """The model's numbers in each stage: those it begins with, RoPE as the stages so far change it."""
+        said = [{name: value for name, value in stage.rope if value is not None} for stage in self.stage]
+        return list(accumulate(said, lambda one, more: one.model_copy(update=more), initial=model))[1:]
+
+    def shape(self, model: ModelConfig, step: int) -> ModelConfig:
+        """Those of a step; after the last one, those of the model that is written."""
+        return self.shapes(model)[min(bisect_right(self.ends, step), len(self.ends) - 1)]
 
 
 def read_recipe(path: Path | str, overrides: Sequence[str] = ()) -> TrainRecipe:

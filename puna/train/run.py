@@ -43,6 +43,7 @@ class Run:
     def __init__(self, recipe: TrainRecipe, folder: Path, model: Llama, tokenizer: Tokenizer):
         """`model` in fp32 on its device; the shards are of `tokenizer`."""
         self.recipe, self.folder, self.model, self.tokenizer = recipe, Path(folder), model, tokenizer
+        self.shape = model.config  # as the run begins; stages change its RoPE
         self.batches = Batches(recipe, str(next(model.parameters()).device))
         for row in self.batches.rows.values():
             row.shards.made_by(tokenizer)
@@ -59,6 +60,7 @@ class Run:
         """Carry out the steps that are left, saving on the way."""
         until = min(until or self.recipe.steps, self.recipe.steps)
         self._begin()
+        self._turn()
         accumulate, ahead = in_turn(self.model, self.loss), Ahead(self.batches, self.recipe.prefetch)
         told = steps(accumulate, self.statistics, ahead, self.recipe.rate, self.health, self.position, until)
         try:
@@ -84,6 +86,7 @@ class Run:
                 if self.position.step == self.recipe.steps and self.average.count:
                     with self.averaged():
                         self.judge("mean")
+                self._turn()
         finally:
             ahead.close()
             with self.spent.on("checkpoints"):
@@ -166,6 +169,10 @@ class Run:
         left_out = [facts["position"]["step"], last]
         self._note({"event": "rewound", "step": last, "checkpoint": str(good), "left_out": left_out})
         self.save()
+
+    def _turn(self) -> None:
+        """Positions as the stage of the next step has them [P 3.4.2]."""
+        self.model.model.config = self.recipe.shape(self.shape, self.position.step)
 
     def _note(self, record: dict) -> None:
         with open(self.folder / "log.jsonl", "a", encoding="utf-8") as file:

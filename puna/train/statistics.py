@@ -74,7 +74,7 @@ class Statistics:
     def found(self, step: Step) -> dict[str, Any]:
         """The record of a step; every rank takes part."""
         sizes = self._sums(lambda name: torch.tensor(float(own_piece(self.optimizer.masters[name]).numel())))
-        strength = self.world.over_stages(self.world.over_tokens(self.strength)).cpu()  # (L, 2)
+        strength = self.world.over_all(self.strength).cpu()  # (L, 2)
         columns = {
             "gradient": (self.sums.get("gradient"), sizes),
             "weight": (self.sums["weight"], sizes),
