@@ -18,6 +18,7 @@ from torch.distributed.fsdp import FSDPModule
 from torch.distributed.pipelining.schedules import PipelineScheduleMulti, PipelineScheduleSingle
 
 from puna.model.transformer import Llama, Read
+from puna.parallel.fsdp import let_go
 from puna.parallel.layout import SINGLE, VSHAPED
 from puna.parallel.stages import owner
 from puna.parallel.world import World
@@ -112,9 +113,7 @@ class Pipeline:
                     sent.append(dist.isend(hidden, group=self.group, group_dst=target))
         for message in filter(None, sent):
             message.wait()
-        for module in (module for model in self.models for module in model.modules()):
-            if isinstance(module, FSDPModule):
-                module.reshard()  # else these weights stay, even if others are read before the next step
+        let_go(self.models)
         return sums
 
     def _schedule(self, count: int, rows: torch.Size) -> tuple[Any, list[Stage]]:

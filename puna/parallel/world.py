@@ -65,6 +65,19 @@ class World:
         dist.all_reduce(found)
         return bool(found)
 
+    def over_all(self, value: Tensor) -> Tensor:
+        """The sum over all ranks."""
+        return self._sum(self.over_stages(self.over_tokens(value)), "tensor")
+
+    def from_each(self, value: Tensor) -> Tensor:
+        """(ranks, ...) what every rank has."""
+        if self.mesh is None:
+            return value[None]
+        value = value.to(self.device)
+        found = [torch.empty_like(value) for _ in range(self.size)]
+        dist.all_gather(found, value)
+        return torch.stack(found)
+
     def _sum(self, value: Tensor, name: str) -> Tensor:
         if self.mesh is None or self.mesh[name].size() == 1:
             return value

@@ -36,6 +36,12 @@ class Record:
             raise _refused(self.path, problem) from None
         log.event(record["event"], **{key: value for key, value in record.items() if key != "event"})
 
+    def tell_spent(self, found: dict[str, Any]) -> None:
+        """Where the run's time went, over all its starts: run/time.json."""
+        if self.ours:
+            (self.path.parent / "time.json").write_text(json.dumps(found, indent=1), encoding="utf-8")
+            log.event("spent", **found)
+
 
 def _refused(path: Path, problem: OSError) -> DataError:
     fix = "make room, then run again: it goes on from its last checkpoint"

@@ -2,6 +2,7 @@
 
 run/recipe.json      the recipe as it was resolved
 run/log.jsonl        one record a step
+run/time.json        where its time went
 run/checkpoints/     the newest ones
 run/model/           at the end: a Hugging Face folder with its tokenizer
 """
@@ -9,9 +10,11 @@ run/model/           at the end: a Hugging Face folder with its tokenizer
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,16 +24,20 @@ from puna.errors import ConfigError, need
 from puna.model.transformer import Llama
 from puna.parallel.agree import Ranks
 from puna.parallel.context import attention, own
+from puna.parallel.fsdp import let_go
 from puna.parallel.pipeline import Pipeline
 from puna.parallel.world import ALONE, World
 from puna.tokenizer.tokenizer import Tokenizer
-from puna.train.batches import Batches, Part, next_token_loss
-from puna.train.checkpoint import Checkpoints, read
+from puna.train.average import Average
+from puna.train.batches import Ahead, Batches, Part, next_token_loss
+from puna.train.checkpoint import Checkpoints, facts_of, read
 from puna.train.guard import Guard
 from puna.train.health import Health
 from puna.train.optimizer import Optimizer
 from puna.train.recipe import TrainRecipe
 from puna.train.record import Record
+from puna.train.spent import Spent
+from puna.train.statistics import Statistics
 from puna.train.step import Position, Step, bits_per_byte, in_turn, steps
 
 DTYPES = {"fp64": torch.float64, "fp32": torch.float32, "bf16": torch.bfloat16}
@@ -38,7 +45,7 @@ JUDGED = 64  # held-out sequences of each set
 # of the recipe, what the weights do not depend on
 APART = {
     "name", "data", "tokenizer", "device", "layout", "micro", "guard",
-    "checkpoint_every", "checkpoints", "keep", "keep_every", "judge_every",
+    "checkpoint_every", "checkpoints", "keep", "keep_every", "judge_every", "prefetch", "statistics_every",
 }  # fmt: skip
 
 
@@ -64,6 +71,10 @@ class Run:
         apart = None if world.mesh is not None else dtype  # on ranks FSDP sees to it
         self.optimizer = Optimizer(models, recipe.optimizer, apart, world)
         self.health, self.position = Health(recipe.health), Position()
+        self.spent, every = Spent(), recipe.statistics_every
+        self.statistics = Statistics(models, self.optimizer, self.position, every, world)
+        last = recipe.stage[-1].steps
+        self.average = Average(recipe.average, self.optimizer.masters, recipe.steps, last)
         place, ranks = self.folder / "checkpoints", Ranks(world, recipe.guard.timeout_s)
         keep = (recipe.keep, recipe.keep_every)
         self.checkpoints = Checkpoints(place, *keep, ranks, recipe.checkpoints)
@@ -79,9 +90,10 @@ class Run:
         with Guard(self.recipe.guard) as guard:
             guard.beat()
             self._begin()
+            ahead = Ahead(self.batches, self.recipe.prefetch)
             try:
-                for step in self._steps(until):
-                    self.record.note(asdict(step) | {"event": "step"})
+                for step in self._steps(ahead, until):
+                    self._tell(step)
                     guard.rest()
                     yield step
                     guard.beat()
@@ -92,19 +104,38 @@ class Run:
                 if self.stopped or self.position.step == self.recipe.steps:
                     self.save()
             finally:
-                self.checkpoints.settle()
+                ahead.close()
+                with self.spent.on("checkpoints"):
+                    self.checkpoints.settle()
+                self.record.tell_spent(self.spent.summary())
 
     def save(self) -> None:
         """Write a checkpoint in the background, if there is none of this step."""
         if self.checkpoints.last == self.position.step:
             return
         facts = {"position": asdict(self.position), "health": self.health.state(), "recipe": self._hash()}
+        facts |= {"averaged": self.average.count, "spent": self.spent.state()}
         facts["layout"] = self.world.layout.model_dump(mode="json")
-        self.checkpoints.save(self.position.step, self.optimizer.state(), facts)
+        with self.spent.on("checkpoints"):
+            self.checkpoints.save(self.position.step, self.optimizer.state() | self.average.state(), facts)
 
-    @torch.no_grad()
-    def judge(self) -> dict[str, float]:
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """The model is the mean of its last weights while the block runs, where one is taken."""
+        with self.average.as_weights():
+            self.optimizer.publish()
+            yield
+        self.optimizer.publish()
+
+    def judge(self, weights: str = "last") -> dict[str, float]:
         """Bits a byte of what was never trained on, for each set of data."""
+        with self.spent.on("judging"), torch.no_grad():
+            found = self._bits_per_byte()
+        said = {"event": "judged", "step": self.position.step, "bits_per_byte": found}
+        self.record.note(said | {"weights": weights})
+        return found
+
+    def _bits_per_byte(self) -> dict[str, float]:
         found = {}
         for name in self.batches.rows:
             parts = list(self.batches.held_out(name, JUDGED))
@@ -114,7 +145,6 @@ class Run:
             nats = float(self.world.over_stages(self.world.over_tokens(self._sums(parts)))[1])
             if tokens:
                 found[name] = bits_per_byte(nats / tokens, text / tokens)
-        self.record.note({"event": "judged", "step": self.position.step, "bits_per_byte": found})
         return found
 
     def _sums(self, parts: Sequence[Part]) -> Tensor:
@@ -122,22 +152,36 @@ class Run:
         if self.pipeline:
             return self.pipeline.judge(parts)
         found = [self.loss(self.models[0], part).double().cpu() for part in parts]
+        let_go(self.models)
         return torch.stack(found or [torch.zeros(2, dtype=torch.float64)]).sum(0)  # (2,)
 
-    def _steps(self, until: int) -> Iterator[Step]:
-        rate = partial(self.recipe.schedule.rate, steps=self.recipe.steps)
+    def _steps(self, batches: Ahead, until: int) -> Iterator[Step]:
         accumulate = self.pipeline or in_turn(self.models[0], self.loss)
-        return steps(
-            accumulate, self.optimizer, self.batches, rate, self.health, self.position, until, self.world
-        )
+        rate, health = self.recipe.rate, self.health
+        return steps(accumulate, self.statistics, batches, rate, health, self.position, until, self.world)
+
+    def _tell(self, step: Step) -> None:
+        self.record.note(asdict(step) | {"event": "step"})
+        self.average.take(step.step)
+        self.spent.seconds.update(data=step.data_s, steps=step.seconds - step.data_s)
+        if self.statistics.is_due(step.step):
+            with self.spent.on("statistics"):
+                self.record.note(self.statistics.found(step))
 
     def _after(self) -> None:
         """What is due after a step."""
+        if self.health.is_lost:
+            self._rewind()
         done, r = self.position.step, self.recipe
+        if done in r.ends:
+            self.health.new_level()
         if done % r.checkpoint_every == 0:
             self.save()
         if done % r.judge_every == 0 or done == r.steps:
             self.judge()
+        if done == r.steps and self.average.count:
+            with self.averaged():
+                self.judge("mean")
         self._turn()
 
     def _begin(self) -> None:
@@ -148,15 +192,39 @@ class Run:
         newest = self.checkpoints.newest()
         if newest:
             self.optimizer.prepare()
-            facts = read(newest, self.optimizer.state())
+            facts = self._read(newest)
             fix = "another folder for another recipe"
             need(facts["recipe"] == self._hash(), f"{newest}: made by another recipe", fix, ConfigError)
             self.position.__init__(**facts["position"])
             self.health.load(facts["health"])
-            self.optimizer.publish()
+            self.spent.load(facts["spent"])
             log.event("resumed", checkpoint=str(newest), step=self.position.step)
         self.record.begin(self.recipe.model_dump(mode="json"), self.position.step)
         self._turn()
+
+    def _read(self, checkpoint: Path) -> dict[str, Any]:
+        """Take the weights of a checkpoint, and all that goes with them; its facts."""
+        self.average.expect(facts_of(checkpoint)["averaged"])
+        facts = read(checkpoint, self.optimizer.state() | self.average.state())
+        self.optimizer.publish()
+        return facts
+
+    def _rewind(self) -> None:
+        """Back to the weights from before the loss rose, and past the batches since."""
+        last = self.position.step - 1
+        self.checkpoints.settle()
+        good = self.checkpoints.newest(self.position.step - self.health.risen)
+        if not good:
+            self.health.new_level()
+            self.record.note(
+                {"event": "risen", "step": last, "problem": "no checkpoint from before to go back to"}
+            )
+            return
+        facts = self._read(good)
+        self.health.rewound(facts["health"])
+        left_out = [facts["position"]["step"], last]
+        self.record.note({"event": "rewound", "step": last, "checkpoint": str(good), "left_out": left_out})
+        self.save()
 
     def _turn(self) -> None:
         """Positions as the stage of the next step has them [P 3.4.2]."""

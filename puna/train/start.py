@@ -51,7 +51,8 @@ def carry_out(run: Run, until: int | None = None) -> Iterator[Step]:
         if run.world.rank == 0:
             saved = run.checkpoints.folder / f"step-{run.position.step:08d}"
             config = run.recipe.shape(run.config, run.position.step)
-            write_folder(SavedWeights(saved, config), run.folder / "model", "BF16")
+            kind = "mean" if run.average.count else "weights"
+            write_folder(SavedWeights(saved, config, kind), run.folder / "model", "BF16")
             to_hf(run.tokenizer, run.folder / "model")
 
 
