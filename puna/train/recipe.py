@@ -66,6 +66,9 @@ class TrainRecipe(Settings):
         0.01  # share of each set, at its end, that is only read to judge
     )
     judge_every: Count = 100  # steps
+    samples: tuple[str, ...] = ()  # beginnings of texts that the model goes on with while it trains
+    sample_every: Count = 100  # steps
+    tensorboard: bool = False  # also write the records where TensorBoard reads them: RUN/tensorboard
 
     @model_validator(mode="after")
     def stages_name_their_data(self) -> "TrainRecipe":

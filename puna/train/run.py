@@ -9,14 +9,16 @@ run/model/           at the end: a Hugging Face folder with its tokenizer
 import hashlib
 import json
 import os
+import time
 from collections.abc import Iterator
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from puna import log
+from puna import hardware, log
 from puna.errors import ConfigError, need
 from puna.model.transformer import Llama
 from puna.tokenizer.tokenizer import Tokenizer
@@ -44,6 +46,7 @@ class Run:
         self.health, self.position = Health(recipe.health), Position()
         self.checkpoints = Checkpoints(self.folder / "checkpoints", recipe.keep, recipe.keep_every)
         self.loss = partial(next_token_loss, z=recipe.z_loss)
+        self.about: dict[str, Any] = {}  # told where it begins, if anything: the machine, what a token costs
 
     def go(self, until: int | None = None) -> Iterator[Step]:
         """Carry out the steps that are left, saving on the way."""
@@ -54,7 +57,7 @@ class Run:
         told = steps(accumulate, self.optimizer, self.batches, rate, self.health, self.position, until)
         try:
             for step in told:
-                self._note(asdict(step) | {"event": "step"})
+                self.note(asdict(step) | {"event": "step"} | self._cost(step))
                 yield step
                 if self.position.step % self.recipe.checkpoint_every == 0:
                     self.save()
@@ -77,7 +80,7 @@ class Run:
     @torch.no_grad()
     def judge(self) -> dict[str, float]:
         """Bits a byte of what was never trained on, for each set of data."""
-        found = {}
+        found, losses = {}, {}
         for name in self.batches.rows:
             nats = tokens = text = 0.0
             for part in self.batches.held_out(name, JUDGED):
@@ -85,8 +88,9 @@ class Run:
                 tokens += float(part.weights.sum())
                 text += self._bytes(part.targets[part.weights > 0])
             if tokens:
-                found[name] = bits_per_byte(nats / tokens, text / tokens)
-        self._note({"event": "judged", "step": self.position.step, "bits_per_byte": found})
+                losses[name] = nats / tokens
+                found[name] = bits_per_byte(losses[name], text / tokens)
+        self.note({"event": "judged", "step": self.position.step, "bits_per_byte": found, "loss": losses})
         return found
 
     def _begin(self) -> None:
@@ -105,11 +109,20 @@ class Run:
         _cut(self.folder / "log.jsonl", self.position.step)
         said = self.recipe.model_dump(mode="json")
         (self.folder / "recipe.json").write_text(json.dumps(said, indent=1), encoding="utf-8")
+        if self.about:
+            self.note({"event": "begun", "step": self.position.step} | self.about)
 
-    def _note(self, record: dict) -> None:
+    def note(self, record: dict) -> None:
+        """Write a record to the log, and tell it. What is no step carries the number of the next one."""
+        record = record | {"time": time.time()}
         with open(self.folder / "log.jsonl", "a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
         log.event(record["event"], **{key: value for key, value in record.items() if key != "event"})
+
+    def _cost(self, step: Step) -> dict[str, float]:
+        cuda = self.optimizer.length.is_cuda
+        memory = torch.cuda.max_memory_allocated() if cuda else hardware.peak_memory()
+        return {"tokens_s": step.tokens / step.seconds, "memory": memory}
 
     def _hash(self) -> str:
         """Of what decides the weights, the shards' content too; not of how often they are saved or judged."""
@@ -122,6 +135,9 @@ class Run:
             "name",
             "data",
             "tokenizer",
+            "samples",
+            "sample_every",
+            "tensorboard",
         }
         content = {name: row.shards.content for name, row in self.batches.rows.items()}
         said = json.dumps([content, self.recipe.model_dump(mode="json", exclude=apart)], sort_keys=True)
@@ -141,7 +157,7 @@ def _cut(path: Path, step: int) -> None:
             record = json.loads(line)
         except ValueError:  # cut short by a kill
             continue
-        if record["step"] < step or (record["event"] == "judged" and record["step"] == step):
+        if record["step"] < step or (record["event"] in ("judged", "sample") and record["step"] == step):
             kept.append(line)
     part = path.with_suffix(".part")
     part.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
