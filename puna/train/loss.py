@@ -43,15 +43,17 @@ class _Chunked(torch.autograd.Function):
         for start in range(0, len(hidden), rows):
             part = slice(start, start + rows)
             logits = F.linear(hidden[part], head).to(wide)  # (n, V)
-            log_z = torch.logsumexp(logits, -1)  # (n,)
-            nll = log_z - logits.gather(1, targets[part, None])[:, 0]  # (n,)
+            asked = logits.gather(1, targets[part, None])[:, 0]  # (n,)
+            most = logits.amax(-1)  # (n,)
+            chances = logits.sub_(most[:, None]).exp_()  # (n, V), over their sum
+            total = chances.sum(-1)  # (n,)
+            log_z = total.log() + most  # (n,)
+            nll = log_z - asked  # (n,)
             weight = weights[part].to(wide)
             sums += torch.stack(((weight * (nll + z * log_z.square())).sum(), (weight * nll).sum()))
             if not (wants_hidden or wants_head):
                 continue
-            chances = (
-                logits.sub_(log_z[:, None]).exp_().mul_((weight * (1 + 2 * z * log_z))[:, None])
-            )  # (n, V)
+            chances.mul_((weight * (1 + 2 * z * log_z) / total)[:, None])
             chances.scatter_add_(1, targets[part, None], -weight[:, None])
             slope = chances.to(hidden.dtype)  # (n, V)
             if d_hidden is not None:
