@@ -29,6 +29,12 @@ FURTHER = {  # name: (the function, what it does, examples)
         "Let a run's newest weights go on with a text.",
         'puna train sample nano "The lake"',
     ),
+    "sweep": (
+        "train_sweep:sweep",
+        "Find how large a model a budget of compute is best spent on.",
+        "puna train sweep nano.toml --out sweep --dry-run\n"
+        "puna train sweep nano.toml --out sweep --budgets 5e11,1e12,2e12,4e12 --predict 1e13 --check",
+    ),
 }
 
 

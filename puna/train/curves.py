@@ -5,6 +5,7 @@ value of a stretch behind them, and marks where a step was left out.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 
@@ -27,7 +28,9 @@ class Line:
     colour: int = 0
     dash: int = 0
     marks: Sequence[float] = field(default=())  # where on x something was left out
-    dots: bool = False  # a few values that deserve each a point
+    kind: Literal["line", "dots", "points"] = (
+        "line"  # dots: a few values that deserve each one; points: no line
+    )
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,7 @@ def chart(lines: Sequence[Line], log_y: bool = False, zero: bool = False, log_x:
         return None
     area = _field([values for _, values in drawn], log_x, log_y, zero)
     shapes = [_axes(area)]
-    shapes += [_band(values, area, line.colour) for line, values in drawn if not line.dots]
+    shapes += [_band(values, area, line.colour) for line, values in drawn if line.kind == "line"]
     shapes += [_line(line, values, area) for line, values in drawn]
     shapes += [_mark(area, x, line.colour) for line, _ in drawn for x in line.marks]
     return tag("svg", shapes, viewBox=f"0 0 {WIDTH} {HEIGHT}", role="img", cls="curves",
@@ -143,8 +146,8 @@ def _band(values: np.ndarray, area: Field, colour: int) -> Html:
 def _line(line: Line, values: np.ndarray, area: Field) -> list[Html]:
     x, y = area.across(values[0]), _inside(area.down(values[1]))
     kind = f"line c{line.colour % COLOURS} d{line.dash % 4}"
-    shapes = [tag("path", tag("title", line.name), d=_path(x, y), cls=kind)]
-    if line.dots or len(x) == 1:
+    shapes = [tag("path", tag("title", line.name), d=_path(x, y), cls=kind)] if line.kind != "points" else []
+    if line.kind != "line" or len(x) == 1:
         shapes += [tag("circle", tag("title", f"{line.name}: {short(px)}, {number(py)}"), cx=f"{a:.1f}",
                        cy=f"{b:.1f}", r=3, cls=f"dot c{line.colour % COLOURS}")
                    for a, b, px, py in zip(x, y, values[0], values[1], strict=True)]  # fmt: skip

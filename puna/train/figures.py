@@ -17,6 +17,7 @@ class Figure:
     note: str
     lines: list[Line]
     log_y: bool = False
+    log_x: bool = False
     zero: bool = False  # the vertical axis begins there
 
 
@@ -29,7 +30,9 @@ def figures(runs: Sequence[History], by: By) -> list[Figure]:
         return [_line(number, run, place, value, marks) for number, (run, place) in enumerate(each)]
 
     bits = [
-        Line(f"{run.name}: {name}", [(place(step), value) for step, value in values], number, dash, dots=True)
+        Line(
+            f"{run.name}: {name}", [(place(step), value) for step, value in values], number, dash, kind="dots"
+        )
         for number, (run, place) in enumerate(each)
         for dash, (name, values) in enumerate(run.bits().items())
     ]

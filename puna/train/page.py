@@ -13,11 +13,12 @@ from puna.data.page.figures import number, percent, size, table
 from puna.data.page.html import Html, Inside, clipped, joined, tag
 from puna.data.page.sheet import sheet
 from puna.train.curves import COLOURS, chart
-from puna.train.figures import By, figures
+from puna.train.figures import By, Figure, figures
 from puna.train.history import History, Record, differences, summary
 
 SAMPLES = 12  # of a run, the newest
 RECIPE = 100_000  # characters
+STYLE = Path(__file__).parent / "curves.css"
 
 
 def page(runs: Sequence[History], refresh_s: int | None = None) -> str:
@@ -41,8 +42,7 @@ def page(runs: Sequence[History], refresh_s: int | None = None) -> str:
         [[tag("h2", name, id=key), part] for key, name, part in shown],
         tag("footer", "Again: puna train report " + " ".join(shlex.quote(row["run"]) for row in rows)),
     ]
-    style = (Path(__file__).parent / "curves.css").read_text(encoding="utf-8")
-    return sheet(f"{title}: training", body, style, refresh_s)
+    return sheet(f"{title}: training", body, STYLE.read_text(encoding="utf-8"), refresh_s)
 
 
 def comparison(rows: Sequence[Record]) -> tuple[list[str], list[list[str]]]:
@@ -109,17 +109,16 @@ def _curves(runs: Sequence[History]) -> Html | None:
         checked = "" if way == "steps" else None
         buttons.append(tag("input", type="radio", name="by", id=f"by-{way}", checked=checked))
         buttons.append(tag("label", f"by {way}", **{"for": f"by-{way}"}))
-        drawn = [
-            _figure(one.title, one.note, chart(one.lines, one.log_y, one.zero)) for one in figures(runs, way)
-        ]
+        drawn = [drawn_figure(one) for one in figures(runs, way)]
         sides.append(tag("div", drawn, cls=f"wide grid by-{way}"))
     key = [tag("span", tag("i", cls=f"c{place % COLOURS}"), run.name) for place, run in enumerate(runs)]
     legend = tag("p", key, cls="note legend") if len(runs) > 1 else None
     return tag("div", buttons, legend, sides, cls="switch") if figures(runs, "steps") else None
 
 
-def _figure(title: str, note: str, drawn: Html | None) -> Html | None:
-    return drawn and tag("figure", tag("figcaption", title, tag("small", note or "\u00a0")), drawn)
+def drawn_figure(one: Figure) -> Html | None:
+    drawn = chart(one.lines, one.log_y, one.zero, one.log_x)
+    return drawn and tag("figure", tag("figcaption", one.title, tag("small", one.note or "\u00a0")), drawn)
 
 
 def _comparison(rows: Sequence[Record]) -> Html:

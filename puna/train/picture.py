@@ -49,10 +49,13 @@ def _one(field: "Axes", one: Figure) -> None:
         if line.points:
             x, y = zip(*line.points, strict=True)
             colour, dash = COLOURS[line.colour % len(COLOURS)], DASHES[line.dash % len(DASHES)]
-            field.plot(x, y, dash, color=colour, linewidth=1.1, marker="." if line.dots else None)
+            style = {"line": dash, "dots": f".{dash}", "points": "."}[line.kind]
+            field.plot(x, y, style, color=colour, linewidth=1.1)
         for where in line.marks:
             field.axvline(where, color=COLOURS[line.colour % len(COLOURS)], linewidth=0.5, alpha=0.4)
     field.set_title(f"{one.title}, {one.note}" if one.note else one.title, loc="left", fontsize=10)
+    if one.log_x:
+        field.set_xscale("log")
     if one.log_y:
         field.set_yscale("log")
     elif one.zero:
