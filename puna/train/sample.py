@@ -80,4 +80,5 @@ def load_newest(run: Run) -> int:
     weights = {name: tensor for name, tensor in run.optimizer.state().items() if name.startswith("weights.")}
     facts = read(newest, weights)
     run.optimizer.publish()
+    run.model.model.config = run.recipe.shape(run.shape, max(0, facts["step"] - 1))  # a stage may turn RoPE
     return facts["step"]
