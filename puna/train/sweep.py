@@ -112,8 +112,9 @@ def predict(recipe: TrainRecipe, done: Sequence[Done], budget: float, folder: Pa
     losses = _losses(done, found, math.log(one.flops), math.log(one.parameters / best))
     low, high = np.percentile(losses[1:], [2.5, 97.5])
     made = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    said = Prediction(budget, best, found.tokens.at(budget), one.model.hidden_size, one.parameters, one.tokens,
-                      float(losses[0]), float(low), float(high), len(done), made)  # fmt: skip
+    sizes = one.model.hidden_size, one.parameters, one.tokens
+    reach = float(losses[0]), float(low), float(high)
+    said = Prediction(budget, best, found.tokens.at(budget), *sizes, *reach, len(done), made)
     _write(folder / "prediction.json", asdict(said))
     return said
 
