@@ -66,7 +66,7 @@ class SoFar:
     def take(self, record: Record) -> None:
         if record["event"] == "begun":
             self.about = record
-        elif record["event"] == "judged":
+        elif record["event"] == "judged" and record.get("weights", "last") == "last":
             self.judged = record
         elif record["event"] == "step":
             self.recent.append(record)
@@ -111,7 +111,11 @@ def other_line(record: Record, name: str) -> str | None:
     """What happens beside the steps, in a line; None of what is not for people."""
     if record["event"] == "judged":
         found = ", ".join(f"{name} {bits:.3f}" for name, bits in record["bits_per_byte"].items())
-        return f"held out after {record['step']:,} steps, bits a byte: {found}"
+        mean = "" if record.get("weights", "last") == "last" else f", {record['weights']} of the weights"
+        return f"held out after {record['step']:,} steps{mean}, bits a byte: {found}"
+    if record["event"] == "rewound":
+        first, last = record["left_out"]
+        return f"the loss rose: back to {record['checkpoint']}, batches {first:,} to {last:,} are left out"
     if record["event"] == "sample":
         return f"after {record['step']:,} steps: {record['prompt']}|{record['text']}"
     if record["event"] == "begun":

@@ -5,6 +5,7 @@ from types import TracebackType
 from typing import Any
 
 from puna.errors import ConfigError
+from puna.train.history import measured
 
 STEP = ("loss", "gradient", "rate", "tokens_s", "memory", "data_s")  # of a step's record
 
@@ -39,9 +40,8 @@ class Board:
         elif record["event"] == "sample":
             self._text(record["prompt"], record["prompt"] + record["text"], step, when)
         elif record["event"] == "statistics":
-            for kind, values in record.items():
-                if isinstance(values, dict):
-                    self._numbers({f"{kind}/{name}": value for name, value in values.items()}, step, when)
+            for kind, values in measured(record).items():
+                self._numbers({f"{kind}/{name}": value for name, value in values.items()}, step, when)
 
     def _numbers(self, values: dict[str, float], step: int, when: float) -> None:
         from tensorboard.compat.proto.event_pb2 import Event

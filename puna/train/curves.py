@@ -78,7 +78,7 @@ def _field(drawn: Sequence[np.ndarray], log_x: bool, log_y: bool, zero: bool) ->
     means = np.concatenate([values[1] for values in drawn])
     if log_y:
         means = means[means > 0] if (means > 0).any() else np.ones(1)
-    whole = log_y or zero or len(means) < STRETCHES / 2
+    whole = log_x or log_y or zero or len(means) < STRETCHES / 2
     low, high = float(means.min()), float(means.max() if whole else np.quantile(means, HIGHEST))
     low = 0.0 if zero else low
     room = 0.06 * (high - low) or 0.05 * abs(high) or 0.5
@@ -112,9 +112,10 @@ def _ticks(ends: tuple[float, float], log: bool) -> list[float]:
     """Round numbers within, four or so."""
     low, high = ends
     if log and high / low > 8:
-        powers = range(math.ceil(math.log10(low)), math.floor(math.log10(high)) + 1)
-        step = max(1, len(powers) // 5)
-        return [10.0**power for power in powers[::step]]
+        powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+        times = (1, 2, 5) if len(powers) < 5 else (1,)
+        found = [one * 10.0**power for power in powers[:: max(1, len(powers) // 5)] for one in times]
+        return [value for value in found if low <= value <= high]
     rough = (high - low) / 4
     unit = 10.0 ** math.floor(math.log10(rough))
     step = next(unit * times for times in (1, 2, 5, 10) if unit * times >= rough)
@@ -149,7 +150,7 @@ def _line(line: Line, values: np.ndarray, area: Field) -> list[Html]:
     shapes = [tag("path", tag("title", line.name), d=_path(x, y), cls=kind)] if line.kind != "points" else []
     if line.kind != "line" or len(x) == 1:
         shapes += [tag("circle", tag("title", f"{line.name}: {short(px)}, {number(py)}"), cx=f"{a:.1f}",
-                       cy=f"{b:.1f}", r=3, cls=f"dot c{line.colour % COLOURS}")
+                       cy=f"{b:.1f}", r=4, cls=f"dot c{line.colour % COLOURS}")
                    for a, b, px, py in zip(x, y, values[0], values[1], strict=True)]  # fmt: skip
     return shapes
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from puna.train.curves import Line
-from puna.train.history import History, Record
+from puna.train.history import History, Record, measured
 
 By = Literal["steps", "tokens"]
 Place = Callable[[int], float]  # where a step stands on the horizontal axis
@@ -86,15 +86,13 @@ def _statistics(each: Sequence[tuple[History, Place]]) -> list[Figure]:
     for number, (run, place) in enumerate(each):
         series: dict[str, dict[str, list[tuple[float, float]]]] = {}
         for record in run.told("statistics"):
-            for kind, values in record.items():
-                if isinstance(values, dict):
-                    for name, value in values.items():
-                        if isinstance(value, int | float):
-                            points = series.setdefault(kind, {}).setdefault(name, [])
-                            points.append((place(record["step"]), float(value)))
+            for kind, values in measured(record).items():
+                for name, value in values.items():
+                    points = series.setdefault(kind, {}).setdefault(name, [])
+                    points.append((place(record["step"]), value))
         for kind, named in series.items():
-            lines = [Line(f"{run.name}: {name}", points, number, dash)
+            lines = [Line(f"{run.name}: {name}", points, number if len(each) > 1 else dash, dash)
                      for dash, (name, points) in enumerate(named.items())]  # fmt: skip
             found.setdefault(kind, []).extend(lines)
-    return [Figure(kind.replace("_", " ").capitalize(), "by name", lines, log_y=True)
+    return [Figure(kind.replace("_", " ").capitalize(), "statistics, by layer or rank", lines, log_y=True)
             for kind, lines in found.items()]  # fmt: skip

@@ -59,8 +59,10 @@ class History:
         """Bits a byte of what was held out, by set of data: (steps done, value)."""
         found: dict[str, list[tuple[int, float]]] = {}
         for record in self.told("judged"):
+            weights = record.get("weights", "last")
             for name, value in record["bits_per_byte"].items():
-                found.setdefault(name, []).append((record["step"], value))
+                said = name if weights == "last" else f"{name}, {weights} of the weights"
+                found.setdefault(said, []).append((record["step"], value))
         return found
 
     def use(self) -> list[tuple[int, float]]:
@@ -73,6 +75,25 @@ class History:
             if about and cost:
                 found.append((step["step"], cost * step["tokens"] / step["seconds"] / about["peak_flops"]))
         return found
+
+
+def measured(record: Record) -> dict[str, dict[str, float]]:
+    """What an event "statistics" says: kind of number -> where it was measured -> value."""
+    found: dict[str, dict[str, float]] = {}
+    for key, value in record.items():
+        if isinstance(value, float):
+            found.setdefault(key, {})["whole"] = value
+        for name, inner in value.items() if isinstance(value, dict) else ():
+            numbers = inner.items() if isinstance(inner, dict) else [("", inner)]
+            for what, number in numbers:
+                # of a layer many kinds of numbers are told, of all else one kind in several places
+                kind, place = (
+                    (what, name) if key == "layers" else (f"{key} {name}" if what else key, what or name)
+                )
+                if isinstance(number, int | float):
+                    found.setdefault(kind, {})[place] = float(number)
+    found.pop("time", None)
+    return found
 
 
 def flops_at(about: Record, step: int) -> float | None:
@@ -93,11 +114,15 @@ def read_history(folder: Path) -> History:
             continue
         if isinstance(record, dict):
             records.append(record)
+    return History(folder, _read(folder / "recipe.json"), records)
+
+
+def _read(path: Path) -> Record:
+    """A file of a run, if it is there and whole."""
     try:
-        recipe = json.loads((folder / "recipe.json").read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        recipe = {}
-    return History(folder, recipe, records)
+        return {}
 
 
 def summary(run: History) -> Record:
@@ -124,6 +149,7 @@ def summary(run: History) -> Record:
         "memory": max((step.get("memory", 0) for step in steps), default=0) or None,
         "skipped": sum(bool(step["skipped"]) for step in steps),
         "seconds": sum(step["seconds"] for step in steps),
+        "goodput": _read(run.folder / "time.json").get("goodput"),
         "data_share": sum(step["data_s"] for step in steps) / max(sum(s["seconds"] for s in steps), 1e-9),
     }
 

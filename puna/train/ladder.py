@@ -1,7 +1,7 @@
 """The models of a sweep: one shape for any number of parameters, one rule for the learning rate.
 
 What is compared must differ in size alone, so width and depth grow together (width = 32 x layers), heads are
-16 wide, each with keys and values of its own, the hidden width is 8/3 of the width; data, tokenizer, batch
+8 wide, each with keys and values of its own, the hidden width is 8/3 of the width; data, tokenizer, batch
 and seed are the recipe's. The learning rate falls with the root of the width, from the recipe's at the
 recipe's width; it warms up for a tenth of the steps, and falls along a cosine to a tenth [P 3.2.1].
 """
@@ -14,7 +14,7 @@ from puna.model.config import ModelConfig
 from puna.train.recipe import Stage, TrainRecipe
 from puna.train.speed import train_flops
 
-STEP, ASPECT, HEAD = 16, 32, 16  # of widths; width a layer; width of a head
+STEP, ASPECT, HEAD = 8, 32, 8  # of widths; width a layer; width of a head
 WIDEST = 2048
 SPREAD = 1.6  # each size over the one below it
 TOKENS_A_PARAMETER = 20  # where the lowest point of a budget is looked for [Hoffmann et al. 2022]

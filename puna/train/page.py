@@ -68,6 +68,7 @@ def comparison(rows: Sequence[Record]) -> tuple[list[str], list[list[str]]]:
         ("memory", ["–" if row["memory"] is None else size(row["memory"]) for row in rows]),
         ("left out", [number(row["skipped"]) for row in rows]),
         ("time", [clock(row["seconds"]) for row in rows]),
+        ("goodput", ["–" if row["goodput"] is None else percent(row["goodput"]) for row in rows]),
     ]
     known = [column for column in columns if any(cell != "–" for cell in column[1])]
     return [name for name, _ in known], [

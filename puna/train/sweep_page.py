@@ -77,6 +77,11 @@ def figures(
         losses.append(Line("predicted", [(said.budget, said.loss)], 2, kind="points"))
     if told:
         losses.append(Line("reached", [(told["run"]["flops"], told["reached"])], 1, kind="points"))
+    note = (
+        "nats a token over FLOPs"
+        + ("; blue: predicted" if said else "")
+        + ("; orange: reached" if told else "")
+    )
     return [
         _valleys("parameters", done, found.by_parameters),
         _valleys("tokens", done, found.by_tokens),
@@ -84,7 +89,7 @@ def figures(
             "parameters", found.parameters, found.by_parameters, said and (said.budget, said.best_parameters)
         ),
         _line("tokens", found.tokens, found.by_tokens, said and (said.budget, said.best_tokens)),
-        Figure("Lowest loss", "nats a token over FLOPs", losses, log_y=True, log_x=True),
+        Figure("Lowest loss", note, losses, log_y=True, log_x=True),
     ]
 
 

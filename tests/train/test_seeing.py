@@ -132,8 +132,15 @@ def test_a_run_is_read_while_it_is_written_with_what_was_cut_short_and_what_nobo
     kept = (place / "one" / "log.jsonl").read_text().splitlines(keepends=True)
     step = next(line for line in kept if '"step": 3' in line and '"event": "step"' in line)
     sick = json.loads(step) | {"skipped": "loss nan", "loss": float("nan")}
+    layers = {"0": {"gradient": 0.5, "weight": 2.0}, "<script>": {"gradient": 0.7}}
     strange = [
-        {"event": "statistics", "step": 3, "weights": {"lm_head": 1.5, "<b>": 2}},
+        {
+            "event": "statistics",
+            "step": 3,
+            "most_logit": 9.5,
+            "layers": layers,
+            "ranks": {"seconds": {"most": 1}},
+        },
         {"event": "new", "x": {}},
     ]
     lines = [*kept[:9], json.dumps(sick), *map(json.dumps, strange), '{"event": "step", "st']
@@ -141,7 +148,11 @@ def test_a_run_is_read_while_it_is_written_with_what_was_cut_short_and_what_nobo
     run = read_history(tmp_path)
     assert summary(run)["skipped"] == 1 and summary(run)["state"] == "not finished"
     text = page([run], refresh_s=5)
-    assert "left out: 3" in text and "Weights" in text and "<b>:" not in text
+    kinds = ("Most logit", "Gradient", "Weight", "Ranks seconds")
+    assert "left out: 3" in text and all(f"<figcaption>{kind}" in text for kind in kinds)
+    assert "&lt;script&gt;" in text and not Elements(text).of("script")
+    (tmp_path / "time.json").write_text('{"goodput": 0.93}')
+    assert summary(run)["goodput"] == 0.93
     assert Elements(text).of("meta")[-1] == {"http-equiv": "refresh", "content": "5"}
     (tmp_path / "log.jsonl").write_text('{"event": "be')
     assert summary(read_history(tmp_path))["steps"] == 0 and page([read_history(tmp_path)])

@@ -109,8 +109,8 @@ def test_what_a_sweep_will_run_is_told_before(place, tmp_path, capsys):
 @pytest.mark.slow
 def test_a_whole_sweep_runs_predicts_and_checks(place, tmp_path, capsys):
     words = ["train", "sweep", str(place), "--stage", STAGE.replace("batch=1", "batch=4"), "--out", str(tmp_path),
-             "--budgets", "1.5e9,3e9", "--sizes", "4", "--schedule.peak", "1e-2"]  # fmt: skip
-    assert main([*words, "--predict", "6e9", "--check"]) == 0
+             "--budgets", "4e9,8e9", "--sizes", "4", "--schedule.peak", "1e-2"]  # fmt: skip
+    assert main([*words, "--predict", "1.6e10", "--check"]) == 0
     said = capsys.readouterr().out
     assert said.count(" of 8: ") == 8 and "best parameters = " in said and "reached: " in said
     told = json.loads((tmp_path / "check.json").read_text())
