@@ -129,6 +129,9 @@ class TrainRecipe(Settings):
     )
     judge_every: Count = 100  # steps
     statistics_every: Annotated[int, Field(ge=0)] = 0  # steps; 0: never
+    samples: tuple[str, ...] = ()  # beginnings of texts that the model goes on with while it trains
+    sample_every: Count = 100  # steps
+    tensorboard: bool = False  # also write the records where TensorBoard reads them: RUN/tensorboard
 
     @model_validator(mode="after")
     def stages_name_their_data(self) -> "TrainRecipe":

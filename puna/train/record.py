@@ -2,11 +2,14 @@
 
 import json
 import os
+import time
 from pathlib import Path
 from typing import Any
 
 from puna import log
 from puna.errors import DataError
+
+BESIDE = ("judged", "sample")  # what carries the number of the next step, and is not done again
 
 
 class Record:
@@ -26,9 +29,10 @@ class Record:
             raise _refused(self.path.parent, problem) from None
 
     def note(self, record: dict[str, Any]) -> None:
-        """Write a record, and tell it."""
+        """Write a record, and tell it. What is no step carries the number of the next one."""
         if not self.ours:
             return
+        record = record | {"time": time.time()}
         try:
             with open(self.path, "a", encoding="utf-8") as file:
                 file.write(json.dumps(record) + "\n")
@@ -57,7 +61,7 @@ def _cut(path: Path, step: int) -> None:
             record = json.loads(line)
         except ValueError:  # cut short by a kill
             continue
-        if record["step"] < step or (record["event"] == "judged" and record["step"] == step):
+        if record["step"] < step or (record["event"] in BESIDE and record["step"] == step):
             kept.append(line)
     part = path.with_suffix(".part")
     part.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from puna import log
+from puna import hardware, log
 from puna.errors import ConfigError, need
 from puna.model.transformer import Llama
 from puna.parallel.agree import Ranks
@@ -46,6 +46,7 @@ JUDGED = 64  # held-out sequences of each set
 APART = {
     "name", "data", "tokenizer", "device", "layout", "micro", "guard",
     "checkpoint_every", "checkpoints", "keep", "keep_every", "judge_every", "prefetch", "statistics_every",
+    "samples", "sample_every", "tensorboard",
 }  # fmt: skip
 
 
@@ -82,7 +83,13 @@ class Run:
         self.loss = partial(next_token_loss, z=recipe.z_loss, attention=attention(world))
         several = world.layout.pipeline > 1
         self.pipeline = Pipeline(models, self.loss, world, dtype) if several else None
+        self.about: dict[str, Any] = {}  # told where it begins, if anything: the machine, what a token costs
         self.stopped = ""  # the signal that ended it early, if one did
+
+    @property
+    def model(self) -> Llama:
+        """The model of a run on one process; of several, this rank's first stage."""
+        return self.models[0]
 
     def go(self, until: int | None = None) -> Iterator[Step]:
         """Carry out the steps that are left, saving on the way."""
@@ -130,13 +137,14 @@ class Run:
     def judge(self, weights: str = "last") -> dict[str, float]:
         """Bits a byte of what was never trained on, for each set of data."""
         with self.spent.on("judging"), torch.no_grad():
-            found = self._bits_per_byte()
-        said = {"event": "judged", "step": self.position.step, "bits_per_byte": found}
+            losses, found = self._held_out()
+        said = {"event": "judged", "step": self.position.step, "bits_per_byte": found, "loss": losses}
         self.record.note(said | {"weights": weights})
         return found
 
-    def _bits_per_byte(self) -> dict[str, float]:
-        found = {}
+    def _held_out(self) -> tuple[dict[str, float], dict[str, float]]:
+        """Nats a token and bits a byte, of each set."""
+        losses, found = {}, {}
         for name in self.batches.rows:
             parts = list(self.batches.held_out(name, JUDGED))
             asked = [token for part in parts for token in part.targets[part.weights > 0].tolist()]
@@ -144,24 +152,24 @@ class Run:
             tokens, text = self.world.over_tokens(counts).tolist()
             nats = float(self.world.over_stages(self.world.over_tokens(self._sums(parts)))[1])
             if tokens:
-                found[name] = bits_per_byte(nats / tokens, text / tokens)
-        return found
+                losses[name], found[name] = nats / tokens, bits_per_byte(nats / tokens, text / tokens)
+        return losses, found
 
     def _sums(self, parts: Sequence[Part]) -> Tensor:
         """The loss over this rank's parts: (2,)."""
         if self.pipeline:
             return self.pipeline.judge(parts)
-        found = [self.loss(self.models[0], part).double().cpu() for part in parts]
+        found = [self.loss(self.model, part).double().cpu() for part in parts]
         let_go(self.models)
         return torch.stack(found or [torch.zeros(2, dtype=torch.float64)]).sum(0)  # (2,)
 
     def _steps(self, batches: Ahead, until: int) -> Iterator[Step]:
-        accumulate = self.pipeline or in_turn(self.models[0], self.loss)
+        accumulate = self.pipeline or in_turn(self.model, self.loss)
         rate, health = self.recipe.rate, self.health
         return steps(accumulate, self.statistics, batches, rate, health, self.position, until, self.world)
 
     def _tell(self, step: Step) -> None:
-        self.record.note(asdict(step) | {"event": "step"})
+        self.record.note(asdict(step) | {"event": "step"} | self._cost(step))
         self.average.take(step.step)
         self.spent.seconds.update(data=step.data_s, steps=step.seconds - step.data_s)
         if self.statistics.is_due(step.step):
@@ -200,6 +208,8 @@ class Run:
             self.spent.load(facts["spent"])
             log.event("resumed", checkpoint=str(newest), step=self.position.step)
         self.record.begin(self.recipe.model_dump(mode="json"), self.position.step)
+        if self.about:
+            self.record.note({"event": "begun", "step": self.position.step} | self.about)
         self._turn()
 
     def _read(self, checkpoint: Path) -> dict[str, Any]:
@@ -230,6 +240,11 @@ class Run:
         """Positions as the stage of the next step has them [P 3.4.2]."""
         for model in self.models:
             model.model.config = self.recipe.shape(self.config, self.position.step)
+
+    def _cost(self, step: Step) -> dict[str, float]:
+        cuda = self.optimizer.length.is_cuda
+        memory = torch.cuda.max_memory_allocated() if cuda else hardware.peak_memory()
+        return {"tokens_s": step.tokens / step.seconds, "memory": memory}
 
     def _hash(self) -> str:
         """Of what decides the weights, the shards' content too; not of how they are made and kept."""
