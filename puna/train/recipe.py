@@ -19,7 +19,7 @@ import math
 import tomllib
 from bisect import bisect_right
 from collections.abc import Sequence
-from functools import cached_property
+from functools import lru_cache
 from itertools import accumulate
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -68,20 +68,12 @@ class Stage(Settings):
         need(rises, f"batch_from = {self.batch_from} does not rise to {self.batch}", error=ConfigError)
         return self
 
-    @cached_property
+    @property
     def batches(self) -> tuple[tuple[int, int], ...]:
         """(steps, sequences in each of them), one after the other; the last ones are of `batch`."""
         if self.batch_from is None:
             return ((max(1, self.tokens // (self.sequence * self.batch)), self.batch),)
-        grain = math.gcd(self.batch_from, self.batch)
-        sizes, found, read = range(self.batch_from, self.batch, grain), [], 0
-        for number, size in enumerate(sizes, 1):
-            left = self.ramp * number // len(sizes) - read
-            steps = max(0, -(-left // (self.sequence * size)))
-            found.append((steps, size))
-            read += steps * size * self.sequence
-        found.append((max(0, self.tokens - read) // (self.sequence * self.batch), self.batch))
-        return tuple(found)
+        return _ramp(self.tokens, self.sequence, self.batch_from, self.batch, self.ramp)
 
     @property
     def steps(self) -> int:
@@ -100,6 +92,19 @@ class Stage(Settings):
                 return first + step * size, size
             first, step = first + steps * size, step - steps
         return first + step * self.batch, self.batch
+
+
+@lru_cache
+def _ramp(tokens: int, sequence: int, first: int, last: int, ramp: int) -> tuple[tuple[int, int], ...]:
+    """The batches of a stage that grow from `first` to `last` sequences over `ramp` of its tokens."""
+    sizes, found, read = range(first, last, math.gcd(first, last)), [], 0
+    for number, size in enumerate(sizes, 1):
+        left = ramp * number // len(sizes) - read
+        steps = max(0, -(-left // (sequence * size)))
+        found.append((steps, size))
+        read += steps * size * sequence
+    found.append((max(0, tokens - read) // (sequence * last), last))
+    return tuple(found)
 
 
 class TrainRecipe(Settings):
@@ -141,7 +146,7 @@ class TrainRecipe(Settings):
             need(not unknown, f"stage {number}: no data named {unknown[:1]}", f"one of {known}", ConfigError)
         return self
 
-    @cached_property
+    @property
     def ends(self) -> tuple[int, ...]:
         """Steps after which each stage is over."""
         return tuple(accumulate(stage.steps for stage in self.stage))
