@@ -1,6 +1,7 @@
 """`puna train RECIPE --out RUN`: token shards become a model. Its sub-commands look at runs."""
 
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -92,8 +93,10 @@ def train(
     given = read_recipe(recipe, overrides)
     if ranks > 1 and "RANK" not in os.environ:
         from puna.parallel.launch import launch
+        from puna.train.guard import STOPPED
 
-        return launch(ranks, restarts, ["-m", "puna.cli.main", *sys.argv[1:]])  # each of them is a rank
+        code = launch(ranks, restarts, ["-m", "puna.cli.main", *sys.argv[1:]])  # each of them is a rank
+        return STOPPED if code == 128 + signal.SIGTERM else code
     if sample:
         given = given.model_copy(update={"samples": sample})
     window = _window(profile) if profile else None
