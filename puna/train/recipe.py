@@ -172,7 +172,7 @@ class TrainRecipe(Settings):
 def read_recipe(path: Path | str, overrides: Sequence[str] = ()) -> TrainRecipe:
     """The recipe of a TOML file, or one that comes with Puna; overrides are pairs: --schedule.peak 1e-3."""
     own, path = RECIPES / f"{path}.toml", Path(path)
-    path = own if own.is_file() and not path.exists() else path
+    path = own if own.is_file() and not path.is_file() else path
     try:
         said = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as problem:
