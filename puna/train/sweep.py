@@ -132,18 +132,20 @@ def _losses(done: Sequence[Done], found: Fit, flops: float, off: float) -> np.nd
     fitted = [np.polyval(valley.curve, x) for valley, x in zip(found.by_parameters, xs, strict=True)]
     left = np.concatenate([y - line for y, line in zip(seen, fitted, strict=True)])
     left = left * math.sqrt(len(left) / max(1, len(left) - 3 * len(groups)))
-    rng, spent = np.random.default_rng(0), np.log([valley.flops for valley in found.by_parameters])
-    losses = []
-    for draw in range(1 + DRAWS):
-        ys = seen if draw == 0 else [line + rng.choice(left, len(line)) for line in fitted]
-        curves = [np.polyfit(x, y, 2) for x, y in zip(xs, ys, strict=True)]
-        lowest = [c - b * b / (4 * a) for a, b, c in curves]
-        if min(lowest) > 0 and min(a for a, _, _ in curves) > 0:
-            line = np.polyval(np.polyfit(spent, np.log(lowest), 1), flops)
-            losses.append(math.exp(line) + float(np.mean([a for a, _, _ in curves])) * off**2)
+    rng, curves = np.random.default_rng(0), []
+    for x, y, line in zip(xs, seen, fitted, strict=True):
+        drawn = np.vstack([y, line + rng.choice(left, (DRAWS, len(x)))])  # (1 + DRAWS, N)
+        curves.append(np.polyfit(x - x.mean(), drawn.T, 2))
+    steep, slope, shift = np.stack(curves, axis=1)  # (3, budgets, 1 + DRAWS)
+    with np.errstate(divide="ignore"):
+        lowest = shift - slope**2 / (4 * steep)
+    sound = ((steep > 0) & (lowest > 0)).all(0)
+    spent = np.log([valley.flops for valley in found.by_parameters])
+    rise, level = np.polyfit(spent, np.log(lowest[:, sound]), 1)
+    losses = np.exp(rise * flops + level) + steep[:, sound].mean(0) * off**2
     problem = "the losses are too noisy for a prediction"
     need(len(losses) > DRAWS // 2, problem, "more sizes a budget", DataError)
-    return np.array(losses)
+    return losses
 
 
 def check(recipe: TrainRecipe, said: Prediction, folder: Path) -> dict[str, Any]:

@@ -106,12 +106,39 @@ def test_what_a_sweep_will_run_is_told_before(place, tmp_path, capsys):
         assert main([*words, *wrong]) == 2 and problem in capsys.readouterr().err
 
 
-@pytest.mark.slow
-def test_a_whole_sweep_runs_predicts_and_checks(place, tmp_path, capsys):
-    words = ["train", "sweep", str(place), "--stage", STAGE.replace("batch=1", "batch=4"), "--out", str(tmp_path),
-             "--budgets", "4e9,8e9", "--sizes", "4", "--schedule.peak", "1e-2"]  # fmt: skip
-    assert main([*words, "--predict", "1.6e10", "--check"]) == 0
-    said = capsys.readouterr().out
-    assert said.count(" of 8: ") == 8 and "best parameters = " in said and "reached: " in said
+def test_a_sweep_that_was_carried_out_is_read_fitted_foretold_and_checked(place, recipe, tmp_path, capsys):
+    budgets, larger = (1e11, 2e11, 4e11), 1.6e12
+    there = lawful(recipe, budgets, noise=1e-3)
+    best = fit([one.point for one in there]).parameters.at(larger)
+    rungs = [*ladder(recipe, budgets, 5), rung(recipe, larger, nearest(base(recipe), best))]
+    for one in rungs:  # what runs leave behind when they are done
+        loss = next((run.loss for run in there if run.name == one.name), 1.2)
+        run = tmp_path / "runs" / one.name
+        (run / "model").mkdir(parents=True)
+        (run / "model" / "config.json").write_text("{}")
+        (run / "recipe.json").write_text(recipe_of(recipe, one).model_dump_json())
+        judged = {
+            "event": "judged",
+            "step": one.steps,
+            "loss": {"a": loss, "b": 9.0},
+            "bits_per_byte": {"a": loss},
+        }
+        (run / "log.jsonl").write_text(json.dumps(judged))
+    words = [
+        "train",
+        "sweep",
+        str(place),
+        "--stage",
+        STAGE,
+        "--out",
+        str(tmp_path),
+        "--budgets",
+        "1e11,2e11,4e11",
+    ]
+    assert main([*words, "--predict", "1.6e12"]) == 0
+    said, foretold = capsys.readouterr().out, (tmp_path / "prediction.json").read_text()
+    assert said.count(" of 15: ") == 15 and "best parameters = " in said and "reached" not in said
+    assert main([*words, "--predict", "1.6e12", "--check"]) == 0
     told = json.loads((tmp_path / "check.json").read_text())
-    assert told["off"] == told["reached"] / told["predicted"] - 1 and abs(told["off"]) < 0.5
+    assert (tmp_path / "prediction.json").read_text() == foretold and told["reached"] == 1.2
+    assert told["off"] == 1.2 / told["predicted"] - 1 and f"{told['off']:+.2%} off" in capsys.readouterr().out
