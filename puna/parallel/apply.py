@@ -8,6 +8,7 @@ import torch
 
 from puna.model.config import ModelConfig
 from puna.model.transformer import Llama
+from puna.parallel.compile import compiled
 from puna.parallel.fsdp import shard
 from puna.parallel.recompute import recompute
 from puna.parallel.tensor import split
@@ -22,6 +23,8 @@ def build(config: ModelConfig, world: World, compute: torch.dtype) -> Llama:
     if layout.tensor > 1:
         split(model, world)
     for block in model.model.layers.values():
+        if layout.compile:
+            compiled(block)
         if layout.recompute != "none":
             recompute(block, layout.recompute)
     if world.mesh is not None:

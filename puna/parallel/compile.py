@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from puna.model.transformer import Attend
 
 
-def compiled(block: nn.Module, backend: str = "inductor") -> None:
+def compiled(block: nn.Module) -> None:
     """From now on this block runs compiled. Its shapes may vary."""
     place: dict[str, Callable] = {}
 
@@ -21,7 +21,7 @@ def compiled(block: nn.Module, backend: str = "inductor") -> None:
     def mix(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         return place["mix"](q, k, v)
 
-    inner = torch.compile(block.forward, backend=backend)
+    inner = torch.compile(block.forward)
 
     def forward(x: Tensor, turn: tuple[Tensor, Tensor], attend: Attend, layer: int) -> Tensor:
         place["mix"] = partial(attend, layer)
