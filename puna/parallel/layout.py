@@ -53,7 +53,7 @@ class Layout(Settings):
 
     def check(self, model: ModelConfig, sequence: int, batch: int, micro: int) -> None:
         """Refuse what cannot be, with the reason. sequence in tokens; batch and micro in sequences."""
-        for fits, problem, fix in self._rules(model, sequence, batch, micro):
+        for fits, problem, fix in self._rules(model, sequence, batch, micro) + self._shard_rules():
             need(fits, f"layout: {problem}", fix, ConfigError)
 
     def _rules(self, m: ModelConfig, sequence: int, batch: int, micro: int) -> list[tuple[bool, str, str]]:
@@ -71,4 +71,11 @@ class Layout(Settings):
              f"(tensor = {tensor}, context = {context})", "another sequence length"),
             (batch % readers == 0, f"a batch of {batch:,} sequences does not fall into {readers} shares "
              "(replicate x shard)", "a batch that they divide"),
+        ]  # fmt: skip
+
+    def _shard_rules(self) -> list[tuple[bool, str, str]]:
+        pieces, again = self.shard * self.context, self.reshard
+        return [
+            (not isinstance(again, int) or pieces % again == 0, f"reshard = {again} does not divide the {pieces} "
+             "ranks that share a tensor (shard x context)", f'a divisor of {pieces}, "always" or "never"'),
         ]  # fmt: skip
