@@ -8,6 +8,7 @@ import pytest
 import torch
 from parallel.parity import apart, trained
 from parallel.pool import ranks
+from torch.distributed.tensor.debug import _clear_sharding_prop_cache
 
 pytestmark = pytest.mark.ranks
 CLOSE = {"fp64": 1e-10, "fp32": 1e-5}
@@ -30,6 +31,7 @@ def furthest(layout, micro=1, dtype="fp64", function=trained, **config):
 
 def compiled(*args, **config):
     """Traced as for the real compiler, but its graphs are run as they are."""
+    _clear_sharding_prop_cache()  # it holds meshes of this process's earlier worlds, equal but not the same
     with torch.compiler.set_stance("default", force_backend="aot_eager"):
         return trained(*args, **config)
 
