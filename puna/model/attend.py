@@ -4,6 +4,9 @@
 that grows.
 """
 
+from functools import partial
+from itertools import pairwise
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -11,6 +14,8 @@ from torch import Tensor
 from puna.model.config import ModelConfig
 from puna.model.products import LONG, mix_by_products
 from puna.model.transformer import Attend
+
+BLOCK = 512  # queries at once where the built-in attention needs a mask
 
 
 def causal(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -35,35 +40,60 @@ def documents(owner: Tensor) -> Attend:
     return attend
 
 
-def segments(owner: Tensor) -> Attend:
+def segments(owner: Tensor, begin: int = 0, end: int | None = None) -> Attend:
     """The same as `documents`, each document by itself: no mask, and no work on what a mask would hide.
 
-    owner (B, T) on the CPU or not; equal neighbours are one document.
+    owner (B, T) on the CPU or not; equal neighbours are one document. Keys are of whole rows; queries may be
+    of the positions begin .. end - 1 of each only.
     """
     new = torch.ones_like(owner, dtype=torch.bool)
     new[:, 1:] = owner[:, 1:] != owner[:, :-1]
-    starts = new.flatten().nonzero()[:, 0].tolist()
-    ends = [*starts[1:], owner.numel()]
+    starts, T = new.flatten().nonzero()[:, 0].tolist(), owner.shape[1]
+    asked, cuts = [], [0]
+    for start, stop in pairwise([*starts, owner.numel()]):
+        row = start - start % T
+        first, stop = max(start, row + begin), min(stop, row + (T if end is None else end))
+        if first < stop:
+            asked.append(stop - first)
+            cuts += [start, stop]
+    kept = [stop - start for start, stop in pairwise([*cuts, owner.numel()])]  # every other one is looked at
 
     def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         flat = [x.flatten(0, 1).transpose(0, 1) for x in (q, k, v)]  # (H, B * T, Dh)
-        parts = [_one_text(*(x[:, start:end] for x in flat)) for start, end in zip(starts, ends, strict=True)]
-        return torch.cat(parts, dim=1).transpose(0, 1).unflatten(0, q.shape[:2])  # (B, T, H, Dh)
+        # split, not slices: each slice would have a gradient as long as the rows
+        texts = zip(flat[0].split(asked, 1), *(x.split(kept, 1)[1::2] for x in flat[1:]), strict=True)
+        mixed = torch.cat([_one_text(*text) for text in texts], dim=1)  # (H, B * T, Dh)
+        return mixed.transpose(0, 1).unflatten(0, q.shape[:2])
 
     return attend
 
 
 def _one_text(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """q (H, T, Dh), k and v (K, T, Dh) of one text -> (H, T, Dh)."""
-    if by_products(q):
-        return mix_by_products(q, k, v)
-    return F.scaled_dot_product_attention(q[None], k[None], v[None], is_causal=True, enable_gqa=True)[0]
+    """q (H, T, Dh) are the last of k and v (K, S, Dh), all of one text -> (H, T, Dh)."""
+    return mix_by_products(q, k, v) if by_products(k) else _built_in(q, k, v)
 
 
-def by_products(q: Tensor) -> bool:
-    """Whether plain products are faster for q (H, T, Dh) than the built-in attention (docs/log.md)."""
-    shortest = {torch.bfloat16: 1, torch.float32: 128}.get(q.dtype, LONG + 1)
-    return q.device.type == "cpu" and shortest <= q.shape[1] <= LONG
+def by_products(k: Tensor) -> bool:
+    """Whether plain products are faster for keys (K, S, Dh) than the built-in attention (docs/log.md)."""
+    shortest = {torch.bfloat16: 1, torch.float32: 128}.get(k.dtype, LONG + 1)
+    return k.device.type == "cpu" and shortest <= k.shape[1] <= LONG
+
+
+def _built_in(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    attention = partial(F.scaled_dot_product_attention, enable_gqa=True)
+    T, S = q.shape[1], k.shape[1]
+    if T == S:
+        return attention(q[None], k[None], v[None], is_causal=True)[0]
+    if q.device.type == "cuda":
+        from torch.nn.attention.bias import causal_lower_right  # seconds to import, no use on a CPU
+
+        return attention(q[None], k[None], v[None], attn_mask=causal_lower_right(T, S))[0]
+    seen, parts = S - T, []
+    for part in q.split(BLOCK, 1):  # so that little is read in vain, and the mask is small
+        n, seen = part.shape[1], seen + part.shape[1]
+        mask = torch.ones(n, seen, dtype=torch.bool).tril(seen - n)
+        parts.append(attention(part[None], k[None, :, :seen], v[None, :, :seen], attn_mask=mask)[0])
+    return torch.cat(parts, dim=1)
 
 
 class Memory:

@@ -1,7 +1,7 @@
 """Each block through torch.compile, attention left out of its graphs.
 
-What a position may look at is another function for every batch; a compiled block that held it would be compiled
-again for every batch. So the block always sees one and the same function, and that one looks up what is meant.
+What a position may look at is another function for every batch; a block compiled with it would be compiled
+again for every batch. So a block always sees one and the same function, which looks up what is meant.
 """
 
 from collections.abc import Callable

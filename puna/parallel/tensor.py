@@ -2,8 +2,8 @@
 (tensor and sequence parallelism) [P 3.3.2].
 
 q, k, v, gate and up hold some of the outputs, o and down some of the inputs: before the first the sequence is
-gathered, after the last what each rank found is summed and scattered over the sequence again. A rank mixes its
-own heads over whole sequences, so attention knows nothing of this. By name and from outside, with DTensors.
+gathered, after the last what each rank found is summed and scattered over the sequence. A rank mixes its own
+heads over whole sequences, so attention knows nothing of this. By name and from outside, with DTensors.
 """
 
 from torch import Tensor, nn

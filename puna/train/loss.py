@@ -31,9 +31,9 @@ def chunked_cross_entropy(
 ) -> Tensor:
     """The same without the logits of all rows at once. hidden (..., D), targets and weights (...).
 
-    On ranks of tensor parallelism hidden (B, T, D) and head are DTensors, targets and weights whole. If hidden
-    is whole too, a rank makes the logits of its own words; if it is in stretches, the head is gathered and a
-    rank makes the logits of its own rows. Each rank has the sums over all rows.
+    With tensor parallelism hidden (B, T, D) and head are DTensors, targets and weights (B, T) whole. If
+    hidden is whole too, a rank makes the logits of its own words; else those of its own rows, with the head
+    gathered. Each rank has the sums over all rows.
     """
     words = rows = None  # the ranks that share them among each other
     if isinstance(head, DTensor):
@@ -59,25 +59,22 @@ class _Chunked(torch.autograd.Function):
         d_head = torch.zeros(head.shape, dtype=wide, device=head.device) if wants_head else None
         sums = torch.zeros(2, dtype=wide, device=hidden.device)  # (2,)
         weights = weights.to(wide)
-        targets, here = (targets, None) if words is None else _own(targets, len(head), words)
+        targets, here = _own(targets, len(head), words)
         for start in range(0, len(hidden), size):
             part = slice(start, start + size)
             weight, place = weights[part], targets[part, None]
             logits = F.linear(hidden[part], head).to(wide)  # (n, V)
-            asked = logits.gather(1, place)[:, 0]  # (n,)
+            logit = logits.gather(1, place)[:, 0]  # (n,)
             most = logits.amax(-1)  # (n,)
             chances = logits.sub_(most[:, None]).exp_()  # (n, V), over their sum
-            total = chances.sum(-1)  # (n,)
-            log_z = total.log() + most  # (n,)
+            log_z = chances.sum(-1).log() + most  # (n,)
             if words is not None:
-                own = log_z
-                log_z, asked = _over_words(own, asked * here[part], words)
-                total = total * (log_z - own).exp()  # (n,)
-            nll = log_z - asked  # (n,)
+                log_z, logit = _over_words(log_z, logit * here[part], words)
+            nll = log_z - logit  # (n,)
             sums += torch.stack(((weight * (nll + z * log_z.square())).sum(), (weight * nll).sum()))
             if not (wants_hidden or wants_head):
                 continue
-            chances.mul_((weight * (1 + 2 * z * log_z) / total)[:, None])
+            chances.mul_((weight * (1 + 2 * z * log_z) * (most - log_z).exp())[:, None])
             chances.scatter_add_(1, place, -(weight if words is None else weight * here[part])[:, None])
             slope = chances.to(hidden.dtype)  # (n, V)
             if d_hidden is not None:
@@ -98,16 +95,18 @@ class _Chunked(torch.autograd.Function):
         return hidden, head, None, None, None, None, None
 
 
-def _own(targets: Tensor, words: int, group: dist.ProcessGroup) -> tuple[Tensor, Tensor]:
-    """Each target's place among this rank's words, 0 where it has none, and whether it has one. (N,)"""
+def _own(targets: Tensor, words: int, group: dist.ProcessGroup | None) -> tuple[Tensor, Tensor | None]:
+    """Each target's place among this rank's words, and whether it is there; 0 where it is not. (N,)"""
+    if group is None:
+        return targets, None
     place = targets - dist.get_rank(group) * words
     here = (place >= 0) & (place < words)
     return place * here, here
 
 
-def _over_words(log_z: Tensor, asked: Tensor, group: dist.ProcessGroup) -> tuple[Tensor, Tensor]:
-    """log Z and the target's logit from what each rank found for its own words, in one exchange. (n,)"""
-    pair = torch.stack((log_z, asked))  # (2, n)
+def _over_words(log_z: Tensor, logit: Tensor, group: dist.ProcessGroup) -> tuple[Tensor, Tensor]:
+    """From what each rank found for its words to all words, in one exchange. (n,)"""
+    pair = torch.stack((log_z, logit))  # (2, n)
     told = [torch.empty_like(pair) for _ in range(dist.get_world_size(group))]
     dist.all_gather(told, pair, group)
     pairs = torch.stack(told)  # (R, 2, n)

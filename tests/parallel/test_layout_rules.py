@@ -16,6 +16,8 @@ from puna.parallel.layout import Layout
         ({"tensor": 2}, {}, 63, 8, "sequences of 63 tokens do not fall into 2 pieces"),
         ({"replicate": 2, "shard": 2}, {}, 64, 6, "a batch of 6 sequences does not fall into 4 shares"),
         ({"shard": 4, "reshard": 3}, {}, 64, 8, "reshard = 3 does not divide the 4 ranks"),
+        ({"pipeline": 2, "schedule": "zbv", "compile": True}, {}, 64, 8, "zbv takes the backward pass apart"),
+        ({"context": 2, "tensor": 2}, {}, 60, 8, "sequences of 60 tokens do not fall into 8 pieces"),
         ({"reshard": 2}, {}, 64, 8, "reshard = 2 does not divide the 1 ranks"),
     ],
 )

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.ranks
 def counted(layout: dict, layers: int) -> list[dict[str, int]]:
     """Messages by kind, on the way forward and on the way back, of one part of a batch."""
     world, config = World(Layout(**layout)), CONFIG.model_copy(update={"num_hidden_layers": layers})
-    model = build(config, world, torch.float32)
+    model = build(config, world, torch.float32)[0]
     initialize(model, config, 0)
     with CommDebugMode() as forward:
         loss = next_token_loss(model, share(world, 4)(0)[0])[0]
