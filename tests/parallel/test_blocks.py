@@ -60,9 +60,7 @@ def test_what_is_made_again_is_the_same(kind):
     assert max(apart(trained({"recompute": kind}, "fp64", 8), trained({}, "fp64", 8)).values()) < 1e-12
 
 
-@pytest.mark.filterwarnings(
-    "ignore:.*torch.jit.script_method:DeprecationWarning"
-)  # torch's own, in its compiler
+@pytest.mark.filterwarnings("ignore")  # torch warns of its own compiler
 @pytest.mark.parametrize("kind", ["none", "full"])
 def test_a_new_batch_compiles_nothing_new(kind):
     """The function that attends is another one for every batch."""
