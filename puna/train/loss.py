@@ -9,7 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from puna.kernels.gpu.cross_entropy import choose
+
 CHUNK = 1 << 23  # logits held at once: 32 MB in fp32
+CHUNK_GPU = 1 << 30  # there 2 GB in bf16, without fp32 beside them: 8,192 rows of 128K words, large products
 
 
 def cross_entropy(hidden: Tensor, head: Tensor, targets: Tensor, weights: Tensor, z: float = 0.0) -> Tensor:
@@ -34,30 +37,25 @@ def chunked_cross_entropy(
 class _Chunked(torch.autograd.Function):
     @staticmethod
     def forward(ctx, hidden: Tensor, head: Tensor, targets: Tensor, weights: Tensor, z: float) -> Tensor:
-        rows = max(1, CHUNK // len(head))
+        kind = hidden.device.type
+        rows, read = max(1, (CHUNK if kind == "cpu" else CHUNK_GPU) // len(head)), choose(kind)[0]
         wants_hidden, wants_head = ctx.needs_input_grad[:2]
         wide = torch.promote_types(head.dtype, torch.float32)
-        d_hidden = torch.empty_like(hidden) if wants_hidden else None
-        d_head = torch.zeros(head.shape, dtype=wide, device=head.device) if wants_head else None
+        d_hidden, d_head = torch.empty_like(hidden) if wants_hidden else None, None
         sums = torch.zeros(2, dtype=wide, device=hidden.device)  # (2,)
         for start in range(0, len(hidden), rows):
             part = slice(start, start + rows)
-            logits = F.linear(hidden[part], head).to(wide)  # (n, V)
-            log_z = torch.logsumexp(logits, -1)  # (n,)
-            nll = log_z - logits.gather(1, targets[part, None])[:, 0]  # (n,)
-            weight = weights[part].to(wide)
+            logits, weight = F.linear(hidden[part], head), weights[part].to(wide)
+            log_z, nll = read(logits, targets[part], weight, z, wants_hidden or wants_head)  # (n,)
             sums += torch.stack(((weight * (nll + z * log_z.square())).sum(), (weight * nll).sum()))
-            if not (wants_hidden or wants_head):
-                continue
-            chances = (
-                logits.sub_(log_z[:, None]).exp_().mul_((weight * (1 + 2 * z * log_z))[:, None])
-            )  # (n, V)
-            chances.scatter_add_(1, targets[part, None], -weight[:, None])
-            slope = chances.to(hidden.dtype)  # (n, V)
-            if d_hidden is not None:
+            slope = logits  # `read` has made them their gradient
+            if wants_hidden:
                 torch.mm(slope, head, out=d_hidden[part])
-            if d_head is not None:
-                d_head += slope.T @ hidden[part]
+            if wants_head and rows >= len(hidden):  # the only chunk: nothing to add up
+                d_head = slope.T @ hidden
+            elif wants_head:
+                found = slope.T @ hidden[part]
+                d_head = found.to(wide) if d_head is None else d_head.add_(found)
         ctx.save_for_backward(d_hidden, None if d_head is None else d_head.to(head.dtype))
         return sums
 
