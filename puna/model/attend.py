@@ -4,6 +4,8 @@
 that grows.
 """
 
+from itertools import pairwise
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -37,21 +39,42 @@ def documents(owner: Tensor) -> Attend:
 
 
 def segments(owner: Tensor) -> Attend:
-    """The same as `documents`, each document by itself: no mask, and no work on what a mask would hide.
+    """The same as `documents` without a mask, and without work on what a mask would hide.
 
-    owner (B, T) on the CPU or not; equal neighbours are one document.
+    owner (B, T) on the CPU or not; equal neighbours are one document. On a GPU one kernel takes all of them,
+    in 16 bits; elsewhere, and in 32 bits or more, each is mixed by itself.
     """
     new = torch.ones_like(owner, dtype=torch.bool)
     new[:, 1:] = owner[:, 1:] != owner[:, :-1]
-    starts = new.flatten().nonzero()[:, 0].tolist()
-    ends = [*starts[1:], owner.numel()]
+    starts = [*new.flatten().nonzero()[:, 0].tolist(), owner.numel()]
+    lengths = [end - start for start, end in pairwise(starts)]
+    edges: dict[torch.device, Tensor] = {}  # the starts, where they are wanted
 
     def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        on_gpu = q.device.type == "cuda"
+        if on_gpu and len(lengths) == len(q):  # a text a row
+            return causal(layer, q, k, v)
+        if on_gpu and q.dtype in (torch.bfloat16, torch.float16):
+            if q.device not in edges:
+                edges[q.device] = torch.tensor(starts, dtype=torch.int32, device=q.device)  # (N,)
+            return _all_texts(q, k, v, edges[q.device], max(lengths))
         flat = [x.flatten(0, 1).transpose(0, 1) for x in (q, k, v)]  # (H, B * T, Dh)
-        parts = [_one_text(*(x[:, start:end] for x in flat)) for start, end in zip(starts, ends, strict=True)]
-        return torch.cat(parts, dim=1).transpose(0, 1).unflatten(0, q.shape[:2])  # (B, T, H, Dh)
+        parts = zip(*(x.split(lengths, dim=1) for x in flat), strict=True)
+        mixed = torch.cat([_one_text(*part) for part in parts], dim=1)  # (H, B * T, Dh)
+        return mixed.transpose(0, 1).unflatten(0, q.shape[:2])
 
     return attend
+
+
+def _all_texts(q: Tensor, k: Tensor, v: Tensor, edges: Tensor, longest: int) -> Tensor:
+    """Flash attention over texts that lie one after the other, from edges[i] to edges[i + 1]. CUDA only."""
+    from torch.nn.attention.varlen import varlen_attn  # seconds to import, and a CPU has no use for it
+
+    rows, more = q.shape[:2], q.shape[2] // k.shape[2]
+    k, v = (x.repeat_interleave(more, 2) for x in (k, v))  # torch 2.11 shares no heads here
+    q, k, v = (x.flatten(0, 1) for x in (q, k, v))  # (B * T, H, Dh)
+    mixed = varlen_attn(q, k, v, edges, edges, longest, longest, window_size=(-1, 0))  # (B * T, H, Dh)
+    return mixed.unflatten(0, rows)
 
 
 def _one_text(q: Tensor, k: Tensor, v: Tensor) -> Tensor:

@@ -14,11 +14,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 from puna import log
 
 if TYPE_CHECKING:
-    import triton
     import triton.language as tl
     from torch import Tensor
 
-WIDTH, WARPS = 8192, 16  # words that one program reads at once, and with how many warps: not yet tuned on a GPU
+WIDTH, WARPS = 8192, 16  # words that a program reads at once, and with how many warps: not tuned on a GPU yet
 
 
 class Twin(Protocol):
@@ -75,33 +74,29 @@ def fused(
     """One program a row."""
     import torch
 
+    assert logits.is_contiguous()
     n, V = logits.shape
-    log_z, nll = torch.empty(2, n, dtype=torch.float32, device=logits.device)  # (n,)
-    assert logits.stride(1) == 1, "words stand side by side"
+    told = torch.empty(n, 2, dtype=torch.float32, device=logits.device)  # (n, 2)
+    given = logits, targets.contiguous(), weights.float().contiguous(), told, V, z
     with torch.cuda.device_of(logits):  # of several GPUs Triton takes the current one
-        _compiled()[(n,)](
-            logits, targets.contiguous(), weights.float().contiguous(), log_z, nll, logits.stride(0), V, z,
-            LEARN=learn, WIDTH=min(WIDTH, 1 << (V - 1).bit_length()), num_warps=WARPS,
-        )  # fmt: skip
-    return log_z, nll
+        _compiled()[(n,)](*given, LEARN=learn, WIDTH=min(WIDTH, 1 << (V - 1).bit_length()), num_warps=WARPS)
+    return told[:, 0], told[:, 1]
 
 
 @cache
 def _compiled() -> Any:
     """The kernel. Triton is asked for at the first call: whoever has no GPU never imports it."""
-    global triton, tl
+    global tl
     import triton
     import triton.language as tl
 
     return triton.jit(_row)
 
 
-def _row(
-    logits, targets, weights, log_zs, nlls, stride, V, z, LEARN: tl.constexpr, WIDTH: tl.constexpr
-):
+def _row(logits, targets, weights, told, V, z, LEARN: tl.constexpr, WIDTH: tl.constexpr):
     """log Z of one row from a running largest logit and a running sum beside it, then its gradient."""
     row = tl.program_id(0).to(tl.int64)
-    start = logits + row * stride  # more than 2^31 logits are usual
+    start = logits + row * V  # more than 2^31 logits are usual
     target = tl.load(targets + row)
     place = tl.arange(0, WIDTH)
     wanted = tl.load(start + target).to(tl.float32)  # before anything is overwritten
@@ -113,8 +108,8 @@ def _row(
         total = total * tl.exp(most - higher) + tl.sum(tl.exp(x - higher), 0)
         most = higher
     log_z = most + tl.log(total)
-    tl.store(log_zs + row, log_z)
-    tl.store(nlls + row, log_z - wanted)
+    tl.store(told + 2 * row, log_z)
+    tl.store(told + 2 * row + 1, log_z - wanted)
     if LEARN:
         weight = tl.load(weights + row)
         scale = weight * (1.0 + 2.0 * z * log_z)
