@@ -11,9 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from puna.model.config import ModelConfig
+from puna.model.products import LONG, mix_by_products
 from puna.model.transformer import Attend
-
-SHORT = 512  # measured (docs/log.md): up to here two products beat the built-in attention in bf16 on a CPU
 
 
 def causal(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -79,14 +78,15 @@ def _all_texts(q: Tensor, k: Tensor, v: Tensor, edges: Tensor, longest: int) -> 
 
 def _one_text(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """q (H, T, Dh), k and v (K, T, Dh) of one text -> (H, T, Dh)."""
-    if q.device.type != "cpu" or q.dtype != torch.bfloat16 or q.shape[1] > SHORT:
-        return F.scaled_dot_product_attention(q[None], k[None], v[None], is_causal=True, enable_gqa=True)[0]
-    K, T = k.shape[:2]
-    q = q.unflatten(0, (K, -1)).flatten(1, 2)  # (K, H / K * T, Dh)
-    scores = (q @ k.mT).unflatten(1, (-1, T)) * q.shape[-1] ** -0.5  # (K, H / K, T, T)
-    later = torch.ones(T, T, dtype=torch.bool, device=q.device).triu(1)
-    chances = scores.masked_fill(later, -torch.inf).softmax(-1)  # (K, H / K, T, T)
-    return (chances.flatten(1, 2) @ v).unflatten(1, (-1, T)).flatten(0, 1)  # (H, T, Dh)
+    if by_products(q):
+        return mix_by_products(q, k, v)
+    return F.scaled_dot_product_attention(q[None], k[None], v[None], is_causal=True, enable_gqa=True)[0]
+
+
+def by_products(q: Tensor) -> bool:
+    """Whether plain products are faster for q (H, T, Dh) than the built-in attention (docs/log.md)."""
+    shortest = {torch.bfloat16: 1, torch.float32: 128}.get(q.dtype, LONG + 1)
+    return q.device.type == "cpu" and shortest <= q.shape[1] <= LONG
 
 
 class Memory:

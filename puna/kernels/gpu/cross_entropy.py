@@ -56,12 +56,16 @@ def definition(
     """Step by step."""
     import torch
 
-    wide = logits.to(torch.promote_types(logits.dtype, torch.float32))  # (n, V)
-    log_z = wide.logsumexp(-1)  # (n,)
-    nll = log_z - wide.gather(1, targets[:, None])[:, 0]  # (n,)
+    wide = logits.to(torch.promote_types(logits.dtype, torch.float32), copy=not learn)  # (n, V)
+    asked = wide.gather(1, targets[:, None])[:, 0]  # (n,)
+    most = wide.amax(-1)  # (n,)
+    wide.sub_(most[:, None]).exp_()
+    total = wide.sum(-1)  # (n,)
+    log_z = total.log() + most  # (n,)
+    nll = log_z - asked  # (n,)
     if learn:
         weights = weights.to(wide.dtype)
-        wide.sub_(log_z[:, None]).exp_().mul_((weights * (1 + 2 * z * log_z))[:, None])
+        wide.mul_((weights * (1 + 2 * z * log_z) / total)[:, None])
         wide.scatter_add_(1, targets[:, None], -weights[:, None])
         if wide is not logits:
             logits.copy_(wide)
