@@ -14,9 +14,7 @@ from puna.model.transformer import Llama
 from puna.parallel.world import ALONE, World
 
 MOST = torch.finfo(torch.float8_e4m3fn).max  # 448
-LEAST = 1e-30  # of a row's largest number: so that rows of zeros have a scale; gradients are often below 1e-12
-    1e-30  # of a row's largest number: rows of zeros have a scale too, gradients may be smaller than 1e-12
-)
+LEAST = 1e-30  # of a row's largest number: rows of zeros have a scale too; gradients fall far below 1e-12
 
 
 def eight_bits(model: Llama, ends: bool = False, world: World = ALONE) -> None:
