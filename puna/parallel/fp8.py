@@ -18,7 +18,7 @@ LEAST = 1e-30  # of a row's largest number: rows of zeros have a scale too; grad
 
 
 def eight_bits(model: Llama, ends: bool = False, world: World = ALONE) -> None:
-    """Let the linears of a model, or of a stage of it, multiply in 8 bits; `ends`: in its outer blocks too."""
+    """Let the linears of a model, or of a stage of it, multiply in 8 bits; `ends`: the outer blocks' too."""
     reason = works_here(world.device)
     need(not reason, f"dtype fp8: {reason}", "dtype = bf16", HardwareError)
     need(world.layout.tensor == 1, "dtype fp8: not together with tensor parallelism", "bf16", ConfigError)
