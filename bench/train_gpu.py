@@ -258,8 +258,9 @@ def summed(side: str, shape: str, found: list[dict]) -> dict:
     }
     held, plan = found[0]["peak_bytes"], planned(side, shape)
     return {"shape": shape, "side": side, "tokens_s": round(rate), "step_s": [round(m, 4) for m in medians],
-            "mfu": mfu, "of_flops": peak, "device": found[0]["device"], "loss": round(found[0]["losses"][-1], 3),
-            "peak_gib": held and round(held / 2**30, 2), "planned_gib": plan and round(plan / 2**30, 2)}  # fmt: skip
+            "mfu": mfu, "of_flops": peak, "device": found[0]["device"],
+            "loss": round(found[0]["losses"][-1], 3), "peak_gib": held and round(held / 2**30, 2),
+            "planned_gib": plan and round(plan / 2**30, 2)}  # fmt: skip
 
 
 def planned(side: str, shape: str) -> int | None:
