@@ -151,7 +151,7 @@ def ours(levers: Levers, shape: str, device: str, trace: Path | None) -> tuple[l
 
     config = SHAPES[shape][0]
     world = World(Layout(compile=levers.compile and device == "cuda", recompute=levers.recompute), device)
-    model = build(config, world, torch.bfloat16).requires_grad_(True)
+    model = build(config, world, torch.bfloat16)[0].requires_grad_(True)
     with torch.no_grad():
         for weight in model.parameters():
             weight.normal_(0, 0.02) if weight.ndim > 1 else weight.fill_(1)

@@ -112,11 +112,14 @@ class Llama(nn.Module):
 
     def __init__(self, c: ModelConfig):
         super().__init__()
-        self.config = c
         self.model = Transformer(c)
         self.lm_head = nn.Linear(c.hidden_size, c.vocab_size, bias=False)
         if c.tie_word_embeddings:
             self.lm_head.weight = self.model.embed_tokens.weight
+
+    @property
+    def config(self) -> ModelConfig:
+        return self.model.config
 
     def forward(self, tokens: Tensor, positions: Tensor, attend: Attend, read: Read | None = None) -> Tensor:
         """Logits (..., V), fp32 at least; or what `read` makes of the hidden states and the head.

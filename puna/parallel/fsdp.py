@@ -25,3 +25,4 @@ def shard(model: Llama, world: World, compute: torch.dtype) -> None:
     for module in model.modules():
         if isinstance(module, FSDPModule):
             module.set_gradient_divide_factor(1.0)  # the loss is already divided by the tokens of all ranks
+            module.set_force_sum_reduction_for_comms(True)  # gloo cannot divide while it adds

@@ -13,7 +13,8 @@ from torch import Tensor
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
 from puna.errors import ConfigError, need
-from puna.parallel.layout import Layout
+from puna.parallel.layout import VSHAPED, Layout
+from puna.parallel.stages import owner
 
 NAMES = ("pipeline", "replicate", "shard", "context", "tensor")  # outermost first
 
@@ -38,6 +39,14 @@ class World:
     def place(self, name: str) -> int:
         """This rank's number along one dimension of the mesh."""
         return self.mesh[name].get_local_rank() if self.mesh is not None else 0
+
+    @property
+    def stages(self) -> list[int]:
+        """The stages of the pipeline that this rank holds, in order."""
+        layout, rank = self.layout, self.place("pipeline")
+        vshaped = layout.schedule in VSHAPED
+        every = range(layout.all_stages)
+        return [stage for stage in every if owner(stage, layout.pipeline, vshaped) == rank]
 
     def over_tokens(self, value: Tensor) -> Tensor:
         """The sum over ranks that read other tokens."""

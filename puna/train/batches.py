@@ -1,6 +1,6 @@
 """What a step of pre-training reads, as tensors on the device, and its loss."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from puna.data.loader import Batch, Loader, Row, Share
 from puna.data.shard_set import ShardSet
 from puna.model.attend import segments
+from puna.model.transformer import Attend
 from puna.train.loss import chunked_cross_entropy
 from puna.train.recipe import TrainRecipe
 
@@ -28,8 +29,16 @@ class Part:
 class Batches:
     """Batch n of a run, through all its stages: this rank's share, in parts of `micro` sequences."""
 
-    def __init__(self, recipe: TrainRecipe, device: str, share: int = 0, shares: int = 1):
-        self.recipe, self.device, self.share, self.shares = recipe, device, share, shares
+    def __init__(
+        self,
+        recipe: TrainRecipe,
+        device: str,
+        share: int = 0,
+        shares: int = 1,
+        own: Callable[[Part], Part] = lambda part: part,
+    ):
+        """`own` takes what this rank reads of a part: with a world, `partial(context.own, world=world)`."""
+        self.recipe, self.device, self.share, self.shares, self.own = recipe, device, share, shares, own
         longest = max(stage.sequence for stage in recipe.stage)
         sets = {name: ShardSet(path) for name, path in recipe.data.items()}
         self.rows = {
@@ -63,14 +72,15 @@ class Batches:
         columns = [torch.from_numpy(np.ascontiguousarray(getattr(batch, name))).to(self.device)
                    for name in (field.name for field in fields(Part))]  # fmt: skip
         split = [column.split(self.recipe.micro) for column in columns]
-        return [Part(*part) for part in zip(*split, strict=True)]
+        return [self.own(Part(*part)) for part in zip(*split, strict=True)]
 
 
-def next_token_loss(model: nn.Module, part: Part, z: float = 0.0) -> Tensor:
+def next_token_loss(
+    model: nn.Module, part: Part, z: float = 0.0, attention: Callable[[Tensor], Attend] = segments
+) -> Tensor:
     """Sums of a language model's loss, each document by itself: (2,)."""
 
     def read(hidden: Tensor, head: Tensor) -> Tensor:
-        flat = hidden.flatten(0, 1)  # (B * T, D)
-        return chunked_cross_entropy(flat, head, part.targets.flatten(), part.weights.flatten(), z)
+        return chunked_cross_entropy(hidden, head, part.targets, part.weights, z)
 
-    return model(part.tokens, part.positions, segments(part.documents), read)
+    return model(part.tokens, part.positions, attention(part.documents), read)

@@ -16,20 +16,30 @@ peak = 2e-3
 """
 
 import tomllib
+from bisect import bisect_right
 from collections.abc import Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
 from puna.errors import ConfigError, need
-from puna.model.config import ModelConfig
+from puna.model.config import ModelConfig, RopeScaling
 from puna.settings import Settings
 from puna.train.health import HealthSettings
 from puna.train.optimizer import OptimizerSettings
 from puna.train.schedule import Schedule
 
 Count = Annotated[int, Field(ge=1)]
+
+
+class Rope(Settings):
+    """What a stage changes of the model for longer sequences, from there on [P 3.4.2]; None: as before."""
+
+    rope_theta: Annotated[float, Field(gt=0)] | None = None
+    rope_scaling: RopeScaling | None = None
+    max_position_embeddings: Count | None = None
 
 
 class Stage(Settings):
@@ -39,6 +49,7 @@ class Stage(Settings):
     sequence: Count
     batch: Count  # sequences in a step
     weights: dict[str, Annotated[float, Field(ge=0)]]  # set of shards -> its weight
+    rope: Rope = Rope()
 
     @property
     def steps(self) -> int:
@@ -78,6 +89,16 @@ class TrainRecipe(Settings):
     @property
     def steps(self) -> int:
         return sum(stage.steps for stage in self.stage)
+
+    def shapes(self, model: ModelConfig) -> list[ModelConfig]:
+        """The model's numbers in each stage: those it begins with, RoPE as the stages so far change it."""
+        said = [{name: value for name, value in stage.rope if value is not None} for stage in self.stage]
+        return list(accumulate(said, lambda one, more: one.model_copy(update=more), initial=model))[1:]
+
+    def shape(self, model: ModelConfig, step: int) -> ModelConfig:
+        """Those of a step; after the last one, those of the model that is written."""
+        ends = list(accumulate(stage.steps for stage in self.stage))
+        return self.shapes(model)[min(bisect_right(ends, step), len(ends) - 1)]
 
 
 def read_recipe(path: Path, overrides: Sequence[str] = ()) -> TrainRecipe:

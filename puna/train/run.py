@@ -37,6 +37,7 @@ class Run:
     def __init__(self, recipe: TrainRecipe, folder: Path, model: Llama, tokenizer: Tokenizer):
         """`model` in fp32 on its device; the shards are of `tokenizer`."""
         self.recipe, self.folder, self.model, self.tokenizer = recipe, Path(folder), model, tokenizer
+        self.shape = model.config  # as the run begins; stages change its RoPE
         self.batches = Batches(recipe, str(next(model.parameters()).device))
         for row in self.batches.rows.values():
             row.shards.made_by(tokenizer)
@@ -49,6 +50,7 @@ class Run:
         """Carry out the steps that are left, saving on the way."""
         until = min(until or self.recipe.steps, self.recipe.steps)
         self._begin()
+        self._turn()
         rate = partial(self.recipe.schedule.rate, steps=self.recipe.steps)
         accumulate = in_turn(self.model, self.loss)
         told = steps(accumulate, self.optimizer, self.batches, rate, self.health, self.position, until)
@@ -63,6 +65,7 @@ class Run:
                     or self.position.step == self.recipe.steps
                 ):
                     self.judge()
+                self._turn()
         finally:
             self.checkpoints.settle()
         if self.position.step == self.recipe.steps:
@@ -105,6 +108,10 @@ class Run:
         _cut(self.folder / "log.jsonl", self.position.step)
         said = self.recipe.model_dump(mode="json")
         (self.folder / "recipe.json").write_text(json.dumps(said, indent=1), encoding="utf-8")
+
+    def _turn(self) -> None:
+        """Positions as the stage of the next step has them [P 3.4.2]."""
+        self.model.model.config = self.recipe.shape(self.shape, self.position.step)
 
     def _note(self, record: dict) -> None:
         with open(self.folder / "log.jsonl", "a", encoding="utf-8") as file:

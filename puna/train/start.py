@@ -78,7 +78,11 @@ def _model(recipe: TrainRecipe, device: str) -> tuple[Llama, Tokenizer]:
     rows = model.config.vocab_size
     problem = f"{path}: {tokenizer.size:,} token ids, but the model has {rows:,} rows for them"
     need(tokenizer.size <= rows, problem, "vocab_size in the recipe's model", ConfigError)
-    longest, most = max(stage.sequence for stage in recipe.stage), model.config.max_position_embeddings
-    problem = f"sequences of {longest:,} tokens, but the model is made for {most:,}"
-    need(longest <= most, problem, "max_position_embeddings in the recipe's model", ConfigError)
+    for number, (stage, shape) in enumerate(zip(recipe.stage, recipe.shapes(model.config), strict=True), 1):
+        most = shape.max_position_embeddings
+        problem = (
+            f"stage {number}: sequences of {stage.sequence:,} tokens, but the model is made for {most:,}"
+        )
+        fix = "max_position_embeddings in the recipe's model, or in the stage's rope"
+        need(stage.sequence <= most, problem, fix, ConfigError)
     return model.requires_grad_(True), tokenizer

@@ -23,6 +23,8 @@ TORCH_FREE = (
     "plan",
     "serve",
     "model.config",
+    "parallel.layout",
+    "parallel.stages",
     "engine.request",
 )  # and the root files
 FILE_LINES, FUNCTION_LINES, ARGUMENTS, COLUMNS = 400, 60, 8, 110

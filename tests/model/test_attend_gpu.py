@@ -41,6 +41,21 @@ def test_documents_on_a_gpu_are_mixed_as_the_mask_says(dtype, close):
     compare("cuda", dtype, close)
 
 
+def queries(begin, end):
+    """Attention that is asked for some positions of each row only, as where a sequence lies on several ranks."""
+    return lambda layer, q, k, v: segments(torch.tensor(OWNERS["packed"]), begin, end)(
+        layer, q[:, begin:end], k, v
+    )
+
+
+@pytest.mark.gpu
+def test_some_positions_of_rows_on_a_gpu_are_mixed_as_all_are():
+    whole = mixed(documents(torch.tensor(OWNERS["packed"])), "cpu", torch.float32)[0]
+    for begin, end in ((0, 4), (4, 9), (2, 7)):
+        found = mixed(queries(begin, end), "cuda", torch.bfloat16)[0].cpu().float()
+        assert (found - whole[:, begin:end]).norm() < 1e-2 * whole[:, begin:end].norm()
+
+
 @pytest.mark.gpu
 def test_many_short_documents_on_a_gpu_cost_less_than_a_mask():
     owner = (torch.arange(8192) // 100)[None]  # (1, T)

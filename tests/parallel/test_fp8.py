@@ -32,7 +32,7 @@ def draw(*shape, seed=0):
 def learned(layout, dtype, ends=True, until=4):
     """Losses and gradients' lengths of a few steps, with linears of 8 bits or without."""
     world = World(Layout(**layout))
-    model = build(CONFIG, world, torch.bfloat16).requires_grad_(True)
+    model = build(CONFIG, world, torch.bfloat16)[0].requires_grad_(True)
     initialize(model, CONFIG, 0)
     before = [name for name, _ in model.named_parameters()]
     if dtype == "fp8":
@@ -68,7 +68,7 @@ def test_rows_of_8_bits_reach_their_largest_number_exactly():
 
 
 def test_gradients_through_8_bits_are_near_those_of_32():
-    model = build(CONFIG, ALONE, torch.bfloat16).requires_grad_(True).bfloat16()
+    model = build(CONFIG, ALONE, torch.bfloat16)[0].requires_grad_(True).bfloat16()
     initialize(model, CONFIG, 0)
     linear = model.model.layers["1"].mlp.up_proj
     x, gradient = draw(2, 32, 64), draw(2, 32, 128, seed=1)
@@ -88,7 +88,7 @@ def test_gradients_through_8_bits_are_near_those_of_32():
 
 def test_only_the_inner_layers_linears_change_unless_the_ends_are_asked_for():
     for ends, changed in ((False, 2 * 7), (True, 4 * 7)):
-        model = build(CONFIG, ALONE, torch.bfloat16)
+        model = build(CONFIG, ALONE, torch.bfloat16)[0]
         eight_bits(model, ends)
         kinds = [type(module).__name__ for module in model.modules()]
         assert kinds.count("_EightBits") == changed and type(model.lm_head) is torch.nn.Linear
@@ -110,7 +110,7 @@ def test_ranks_that_shard_train_in_8_bits_as_one_does():
 
 
 def test_what_8_bits_cannot_do_is_refused(monkeypatch):
-    odd = build(CONFIG.model_copy(update={"intermediate_size": 72}), ALONE, torch.bfloat16)
+    odd = build(CONFIG.model_copy(update={"intermediate_size": 72}), ALONE, torch.bfloat16)[0]
     with pytest.raises(ConfigError, match="72, but 16 must divide both"):
         eight_bits(odd)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 0))
