@@ -89,6 +89,11 @@ VERBS: dict[str, tuple[str, ...]] = {
         "",
         "train:app",
     ),
+    "plan": (
+        "Tell what training or serving a model takes, before it is paid for.",
+        "puna plan 70b --gpus 256 --tokens 15e12\npuna plan 8b --serve --gpu h100\npuna plan nano.toml\n"
+        "puna plan 405b --gpus 16384 --dry-run",
+    ),
     "tokenizer train": (
         "Learn a vocabulary from texts.",
         "puna tokenizer train corpus.jsonl --size 8192 --out my-tokenizer",
