@@ -62,6 +62,9 @@ class Row:
     def _read(self, place: int, length: int) -> tuple[np.ndarray, ...]:
         window = self.shards.window(place, place + length + 1)
         tokens, documents = window.tokens.astype(np.int64), window.documents
+        highest, most = int(tokens.max()), self.shards.vocabulary
+        problem = f"{self.shards.folder}: id {highest:,} in a vocabulary of {most:,}: the shards are damaged"
+        need(highest < most, problem, "write them again; `verify` of a shard tells which", DataError)
         own = (documents[1:] == documents[:-1]).astype(np.float32)
         positions = np.minimum(window.positions, np.arange(length + 1))[:-1]
         return tokens[:-1], tokens[1:], positions, documents[:-1], own

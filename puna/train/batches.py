@@ -1,7 +1,7 @@
 """What a step of pre-training reads, as tensors on the device, and its loss."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
@@ -62,11 +62,20 @@ class Batches:
         raise AssertionError
 
     def held_out(self, name: str, most: int) -> Iterator[Part]:
-        """What is never trained on, up to so many sequences."""
-        row = self.rows[name]
-        for start in range(0, min(most, row.held), self.recipe.micro):
-            count = min(self.recipe.micro, min(most, row.held) - start)
-            yield from self._parts(row.held_batch(start, count))
+        """What is never trained on, up to so many sequences of it: this rank's share, in as many parts as any
+        rank's, the last ones perhaps without weight.
+        """
+        row, micro = self.rows[name], self.recipe.micro
+        count = min(most, row.held)
+        each = -(-count // self.shares)
+        start = self.share * each
+        for first in range(start, start + each, micro):
+            found = min(first + micro, start + each, count) - first
+            if found > 0:
+                yield from self._parts(row.held_batch(first, found))
+            else:
+                empty = self._parts(row.held_batch(0, 1))[0]
+                yield replace(empty, weights=torch.zeros_like(empty.weights))
 
     def _parts(self, batch: Batch) -> list[Part]:
         columns = [torch.from_numpy(np.ascontiguousarray(getattr(batch, name))).to(self.device)

@@ -26,7 +26,9 @@ from pydantic import Field, model_validator
 
 from puna.errors import ConfigError, need
 from puna.model.config import ModelConfig, RopeScaling
+from puna.parallel.layout import Layout
 from puna.settings import Settings
+from puna.train.guard import GuardSettings
 from puna.train.health import HealthSettings
 from puna.train.optimizer import OptimizerSettings
 from puna.train.schedule import Schedule
@@ -66,11 +68,14 @@ class TrainRecipe(Settings):
     schedule: Schedule
     optimizer: OptimizerSettings = OptimizerSettings()
     health: HealthSettings = HealthSettings()
-    dtype: Literal["fp32", "bf16"] = "bf16"  # what the model computes in; masters are fp32
+    layout: Layout = Layout()  # of ranks; where none is given and there are several, each holds a shard
+    guard: GuardSettings = GuardSettings()
+    dtype: Literal["fp64", "fp32", "bf16"] = "bf16"  # what the model computes in; masters are fp32, or fp64
     device: Literal["auto", "cpu", "cuda"] = "auto"
     micro: Count = 8  # sequences that go through the model at once
     z_loss: Annotated[float, Field(ge=0)] = 0.0
     checkpoint_every: Count = 200  # steps
+    checkpoints: str | None = None  # an address such as s3://bucket/nano: they are kept there too
     keep: Count = 2
     keep_every: Annotated[int, Field(ge=0)] = 0  # steps; 0: none is kept beside the newest
     held_out: Annotated[float, Field(ge=0, lt=0.5)] = (

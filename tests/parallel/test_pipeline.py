@@ -64,6 +64,7 @@ def test_a_v_shaped_schedule_ends_where_it_began():
         ),
         ({"schedule": "zbv", "compile": True}, 1, "in compiled layers"),
         ({"schedule": "zbv", "reshard": "always"}, 1, "let go after the forward pass"),
+        ({"schedule": "zbv", "recompute": "selective"}, 1, "recomputed selectively"),
         ({"tied": True}, 1, "cannot share one matrix"),
     ],
     ids=str,
@@ -79,9 +80,11 @@ def test_a_pipeline_that_cannot_be_is_refused_with_the_reason(layout, micro, sai
 
 
 @pytest.mark.ranks
-@pytest.mark.parametrize("schedule", SCHEDULES)
-def test_two_ranks_of_a_pipeline_train_as_one(schedule):
-    for found in ranks(2)(trained, {"pipeline": 2, "schedule": schedule}):
+@pytest.mark.parametrize(
+    "more", [*({"schedule": name} for name in SCHEDULES), {"schedule": "zbv", "recompute": "full"}], ids=str
+)
+def test_two_ranks_of_a_pipeline_train_as_one(more):
+    for found in ranks(2)(trained, {"pipeline": 2} | more):
         assert max(apart(found, alone()).values()) < CLOSE
 
 
@@ -109,7 +112,7 @@ def judged_between(layout):
 
 
 @pytest.mark.ranks
-@pytest.mark.parametrize("schedule", ["1f1b", "interleaved", "zbv"])
+@pytest.mark.parametrize("schedule", ["1f1b", "zbv"])
 def test_a_pipeline_judges_between_steps_and_changes_the_size_of_parts(schedule):
     expected, sums = judged_between({})
     for found, judged in ranks(2)(judged_between, {"pipeline": 2, "schedule": schedule}):
@@ -158,15 +161,33 @@ def test_in_a_step_weights_and_gradients_travel_once_and_hidden_states_once_a_pa
         assert seen["send"] == seen["recv_"] == borders * parts
 
 
+SHARDS, PIECES, CHUNKS = {"shard": 2}, {"tensor": 2}, {"context": 2}
+slow = pytest.mark.slow
+
+
 @pytest.mark.ranks
 @pytest.mark.parametrize(
-    "layout",
+    ("size", "more"),
     [
-        {"pipeline": 2, "shard": 2},
-        {"pipeline": 2, "shard": 2, "schedule": "zbv"},
+        (4, SHARDS | {"schedule": "interleaved_zero_bubble"}),
+        (4, PIECES | {"schedule": "zbv"}),
+        (4, CHUNKS | {"schedule": "1f1b"}),
+        *[pytest.param(4, more | {"schedule": schedule}, marks=slow)
+          for schedule in SCHEDULES for more in (SHARDS, {"replicate": 2}, PIECES, CHUNKS)],
+        *[pytest.param(4, SHARDS | {"schedule": schedule, "reshard": "always"}, marks=slow)
+          for schedule in ("gpipe", "1f1b", "interleaved", "looped_bfs")],
+        *[pytest.param(4, SHARDS | {"schedule": schedule, "recompute": kind}, marks=slow)
+          for schedule in ("1f1b", "interleaved") for kind in ("full", "selective")],
+        (8, SHARDS | PIECES | {"schedule": "zbv", "recompute": "full"}),
+        *[pytest.param(8, SHARDS | PIECES | {"schedule": schedule}, marks=slow) for schedule in SCHEDULES],
+        *[pytest.param(8, SHARDS | CHUNKS | {"schedule": schedule}, marks=slow) for schedule in ("1f1b", "zbv")],
+        pytest.param(8, CHUNKS | PIECES | {"schedule": "dualpipev"}, marks=slow),
+        *[pytest.param(16, SHARDS | CHUNKS | PIECES | {"schedule": schedule, "recompute": "full"}, marks=slow)
+          for schedule in ("interleaved", "zbv")],
     ],
     ids=str,
-)
-def test_four_ranks_of_a_pipeline_of_shards_train_as_one(layout):
-    for found in ranks(4)(trained, layout):
+)  # fmt: skip
+def test_a_pipeline_of_shards_pieces_and_chunks_trains_as_one(size, more):
+    """Up to all dimensions at once, on 16 ranks."""
+    for found in ranks(size)(trained, {"pipeline": 2} | more):
         assert max(apart(found, alone()).values()) < CLOSE
