@@ -1,6 +1,7 @@
 """`puna train RECIPE --out RUN`: token shards become a model."""
 
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -49,13 +50,15 @@ def train(
     """
     if ranks > 1:
         from puna.parallel.launch import launch
+        from puna.train.guard import STOPPED
         from puna.train.recipe import read_recipe
 
         read_recipe(recipe, overrides)  # a mistake is said once
         words = ["train", str(recipe), *overrides, "--out", str(out), "--every", str(every)]
         words += ["--steps", str(steps)] if steps else []
         words += ["--threads", str(threads)] if threads else []
-        return launch(ranks, restarts, ["-m", "puna.cli.main", *words])
+        code = launch(ranks, restarts, ["-m", "puna.cli.main", *words])
+        return STOPPED if code == 128 + signal.SIGTERM else code
     if "RANK" in os.environ:
         from puna.cli.rank import as_rank
 

@@ -26,7 +26,8 @@ def launch(ranks: int, restarts: int, words: Sequence[str]) -> int:
     try:
         elastic_launch(config, sys.executable)(*words)
     except ChildFailedError as failed:
-        return failed.get_first_failure()[1].exitcode
+        code = failed.get_first_failure()[1].exitcode
+        return code if code > 0 else 128 - code
     except SignalException as stopped:
         return 128 + stopped.sigval
     return 0
