@@ -137,15 +137,26 @@ def test_what_no_cluster_could_run_is_refused(place):
 
 @pytest.mark.slow
 @pytest.mark.ranks
-def test_the_ray_script_trains_on_two_workers_of_a_cluster_of_its_own(place, tmp_path):
-    pytest.importorskip("ray", reason="Ray Train runs the script")
+def test_the_ray_script_trains_on_two_workers_of_a_cluster(place, tmp_path):
+    ray = pytest.importorskip("ray", reason="Ray Train runs the script")
     pytest.importorskip("pandas", reason="Ray Train needs it")
+    from ray.cluster_utils import Cluster as Machines
+
     out, script = tmp_path / "run", tmp_path / "train.py"
     script.write_text(launch_file("ray", place, str(out), Cluster(nodes=2, gpus=0)))
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "RAY_USAGE_STATS_ENABLED": "0"}
-    done = subprocess.run(
-        [sys.executable, str(script)], env=environment, capture_output=True, text=True, timeout=600
-    )
+    head = {
+        "num_cpus": 3,
+        "object_store_memory": 100 << 20,
+        "node_ip_address": ray.util.get_node_ip_address(),
+    }
+    machines = Machines(initialize_head=True, head_node_args=head)
+    told = {"RAY_ADDRESS": machines.address, "PYTHONPATH": os.pathsep.join(sys.path)}
+    try:
+        done = subprocess.run(
+            [sys.executable, str(script)], env=os.environ | told, capture_output=True, text=True
+        )
+    finally:
+        machines.shutdown()
     assert done.returncode == 0 and (out / "model/config.json").exists(), done.stderr[-3000:]
     assert steps(out) == 18 and json.loads((out / "recipe.json").read_text())["name"] == "tiny"
 
