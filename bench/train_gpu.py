@@ -266,9 +266,8 @@ def summed(side: str, shape: str, found: list[dict]) -> dict:
 def planned(side: str, shape: str) -> int | None:
     """The bytes that `puna plan` foretells; it knows our side only."""
     try:
-        from puna.plan.memory import Work, memory
-
         from puna.parallel.layout import Layout
+        from puna.plan.memory import Work, memory
     except ImportError:
         return None
     levers = SIDES.get(side)

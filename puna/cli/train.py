@@ -5,7 +5,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -33,6 +33,11 @@ FURTHER = {  # name: (the function, what it does, examples)
         "Let a run's newest weights go on with a text.",
         'puna train sample nano "The lake"',
     ),
+    "launch": (
+        "train_launch:launch",
+        "Print a file that starts a run on a cluster.",
+        "puna train launch nano.toml --on slurm --out /shared/run --nodes 4 > train.sbatch",
+    ),
     "sweep": (
         "train_sweep:sweep",
         "Find how large a model a budget of compute is best spent on.",
@@ -40,6 +45,17 @@ FURTHER = {  # name: (the function, what it does, examples)
         "puna train sweep nano.toml --out sweep --budgets 5e11,1e12,2e12,4e12 --predict 1e13 --check",
     ),
 }
+
+
+@Parameter(name="*", group="Processes")
+@dataclass(frozen=True, kw_only=True)
+class Processes:
+    """How many share the work."""
+
+    ranks: int = 1
+    """Processes on this machine. On a cluster torchrun starts them: see docs/train.md."""
+    restarts: int = 0
+    """How often all ranks are started again after one failed."""
 
 
 def _examples(lines: str) -> str:
@@ -59,8 +75,7 @@ def train(
     out: Path,
     steps: int | None = None,
     threads: int | None = None,
-    ranks: int = 1,
-    restarts: int = 0,
+    processes: Processes = Processes(),  # noqa: B008 (frozen)
     sample: Annotated[tuple[str, ...], Parameter(allow_leading_hyphen=True)] = (),
     profile: str | None = None,
     showing: Showing = Showing(),  # noqa: B008 (frozen)
@@ -79,10 +94,6 @@ def train(
         Stop after this step, as if killed there.
     threads
         Threads of the CPU for each rank; all the cores we may use, divided among them, if not given.
-    ranks
-        Processes on this machine that share the work. On a cluster torchrun starts them: see docs/train.md.
-    restarts
-        How often all ranks are started again after one failed.
     sample
         A text that the model goes on with every sample_every steps; may be repeated.
     profile
@@ -91,11 +102,13 @@ def train(
     from puna.train.recipe import read_recipe
 
     given = read_recipe(recipe, overrides)
-    if ranks > 1 and "RANK" not in os.environ:
+    if processes.ranks > 1 and "RANK" not in os.environ:
         from puna.parallel.launch import launch
         from puna.train.guard import STOPPED
 
-        code = launch(ranks, restarts, ["-m", "puna.cli.main", *sys.argv[1:]])  # each of them is a rank
+        code = launch(
+            processes.ranks, processes.restarts, ["-m", "puna.cli.main", *sys.argv[1:]]
+        )  # each of them is a rank
         return STOPPED if code == 128 + signal.SIGTERM else code
     if sample:
         given = given.model_copy(update={"samples": sample})

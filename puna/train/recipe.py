@@ -31,6 +31,7 @@ from puna.model.config import ModelConfig, RopeScaling
 from puna.parallel.layout import Layout
 from puna.settings import Settings
 from puna.train.average import AverageSettings
+from puna.train.cuda import CudaSettings
 from puna.train.guard import GuardSettings
 from puna.train.health import HealthSettings
 from puna.train.optimizer import OptimizerSettings
@@ -120,8 +121,11 @@ class TrainRecipe(Settings):
     average: AverageSettings = AverageSettings()
     layout: Layout = Layout()  # of ranks; where none is given and there are several, each holds a shard
     guard: GuardSettings = GuardSettings()
-    dtype: Literal["fp64", "fp32", "bf16"] = "bf16"  # what the model computes in; masters are fp32, or fp64
+    # what the model computes in; masters are fp32, or fp64. fp8: bf16, but for the layers' products (fp8.py)
+    dtype: Literal["fp64", "fp32", "bf16", "fp8"] = "bf16"
+    fp8_ends: bool = False  # the first and the last block too
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    cuda: CudaSettings = CudaSettings()
     micro: Count = 8  # sequences that go through the model at once
     z_loss: Annotated[float, Field(ge=0)] = 0.0
     checkpoint_every: Count = 200  # steps

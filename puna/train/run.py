@@ -40,7 +40,7 @@ from puna.train.spent import Spent
 from puna.train.statistics import Statistics
 from puna.train.step import Position, Step, bits_per_byte, in_turn, steps
 
-DTYPES = {"fp64": torch.float64, "fp32": torch.float32, "bf16": torch.bfloat16}
+DTYPES = {"fp64": torch.float64, "fp32": torch.float32, "bf16": torch.bfloat16, "fp8": torch.bfloat16}
 JUDGED = 64  # held-out sequences of each set
 # of the recipe, what the weights do not depend on
 APART = {

@@ -19,11 +19,13 @@ from puna.model.init import initialize
 from puna.model.transformer import Llama
 from puna.model.weights import Weights
 from puna.parallel.apply import build
+from puna.parallel.fp8 import eight_bits
 from puna.parallel.layout import Layout
 from puna.parallel.world import World, join, leave
 from puna.quant.source import open_weights
 from puna.tokenizer.formats import load, to_hf
 from puna.tokenizer.tokenizer import Tokenizer
+from puna.train.cuda import prepare
 from puna.train.recipe import TrainRecipe
 from puna.train.run import DTYPES, Run
 from puna.train.saved import SavedWeights
@@ -32,7 +34,10 @@ from puna.train.step import Step
 
 def start(recipe: TrainRecipe, folder: Path) -> Run:
     """A run of this recipe, ready to go; this rank's part of it."""
-    device = join(_device(recipe.device), recipe.guard.timeout_s)
+    device = _device(recipe.device)
+    if device == "cuda":
+        prepare(recipe.cuda)
+    device = join(device, recipe.guard.timeout_s)
     weights, tokenizer = _given(recipe)
     config = weights.config if weights else recipe.model
     assert isinstance(config, ModelConfig)
@@ -94,13 +99,21 @@ def _check(recipe: TrainRecipe, config: ModelConfig, tokenizer: Tokenizer) -> No
 def _models(recipe: TrainRecipe, config: ModelConfig, weights: Weights | None, world: World) -> list[Llama]:
     """This rank's stages of the model, from the seed or from a MODEL."""
     if weights and world.mesh is None and recipe.dtype != "fp64":
-        return [model_weights.load(weights, torch.float32, world.device).requires_grad_(True)]
-    models = build(config, world, DTYPES[recipe.dtype])
-    for model in models:
-        if recipe.dtype == "fp64":
-            model.double()
-        if weights:
-            fill(model, weights)
-        else:
-            initialize(model, config, recipe.seed)
+        models = [model_weights.load(weights, torch.float32, world.device).requires_grad_(True)]
+    else:
+        models = build(config, world, DTYPES[recipe.dtype])
+        for model in models:
+            _fill(model, recipe, config, weights)
+    if recipe.dtype == "fp8":
+        for model in models:
+            eight_bits(model, recipe.fp8_ends, world)
     return models
+
+
+def _fill(model: Llama, recipe: TrainRecipe, config: ModelConfig, weights: Weights | None) -> None:
+    if recipe.dtype == "fp64":
+        model.double()
+    if weights:
+        fill(model, weights)
+    else:
+        initialize(model, config, recipe.seed)
