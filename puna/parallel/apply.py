@@ -1,13 +1,14 @@
 """A model on its rank: built without memory, laid out by name from outside, then given room.
 
-In this order: pieces of matrices, compiled blocks, what is recomputed, shards. Each wraps what the one before
-made (measured: recomputing inside a compiled block fails with pieces of matrices).
+In this order: stages of a pipeline, pieces of matrices, compiled blocks, what is recomputed, shards. Each
+wraps what the one before made (measured: recomputing inside a compiled block fails with pieces of matrices).
 """
 
 import torch
 
 from puna.model.config import ModelConfig
 from puna.model.transformer import Llama
+from puna.parallel.compile import compiled
 from puna.parallel.cut import cut
 from puna.parallel.fsdp import shard
 from puna.parallel.recompute import recompute
@@ -29,6 +30,8 @@ def _stage(config: ModelConfig, world: World, compute: torch.dtype, stage: int) 
     if layout.tensor > 1:
         split(model, world)
     for block in model.model.layers.values():
+        if layout.compile:
+            compiled(block)
         if layout.recompute != "none":
             recompute(block, layout.recompute)
     if world.mesh is not None:

@@ -60,7 +60,8 @@ class Layout(Settings):
 
     def check(self, model: ModelConfig, sequence: int, batch: int, micro: int) -> None:
         """Refuse what cannot be, with the reason. sequence in tokens; batch and micro in sequences."""
-        rules = self._rules(model, sequence, batch, micro) + self._context_rules(sequence)
+        rules = self._rules(model, sequence, batch, micro) + self._shard_rules()
+        rules += self._context_rules(sequence)
         if self.pipeline > 1:
             rules += self._pipeline_rules(model, batch, micro)
         for fits, problem, fix in rules:
@@ -78,6 +79,13 @@ class Layout(Settings):
              "a vocab_size that it divides"),
             (batch % readers == 0, f"a batch of {batch:,} sequences does not fall into {readers} shares "
              "(replicate x shard)", "a batch that they divide"),
+        ]  # fmt: skip
+
+    def _shard_rules(self) -> list[tuple[bool, str, str]]:
+        pieces, again = self.shard * self.context, self.reshard
+        return [
+            (not isinstance(again, int) or pieces % again == 0, f"reshard = {again} does not divide the "
+             f"{pieces} ranks that share a tensor (shard x context)", 'a divisor, "always" or "never"'),
         ]  # fmt: skip
 
     def _context_rules(self, sequence: int) -> list[tuple[bool, str, str]]:

@@ -1,7 +1,8 @@
 """Activations made again in the backward pass instead of kept: time for room.
 
-Full keeps what enters each block. Selective keeps besides what attention gave and every second product of
-matrices, so that half of them and no attention are done again.
+Full keeps what enters each block. Selective keeps besides what the built-in attention gave and every second
+product of a matrix, so that half of them and no attention are done again. In a compiled block products cannot
+be told apart, and only attention is kept (measured).
 """
 
 from functools import partial
