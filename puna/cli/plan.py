@@ -111,7 +111,7 @@ def plan(
         if best and tokens
         else None
     )
-    facts = {
+    facts: dict[str, Any] = {
         "parameters": parameters(config),
         "flops_a_token": {
             count: counts.training_flops(config, work.sequence, count) for count in ("causal", "full")

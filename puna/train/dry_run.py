@@ -101,7 +101,7 @@ class _Rank:
         between = (rows[0], rows[1] // layout.tensor, config.hidden_size)
         ways = sum((m.model.embed_tokens is None) + (m.lm_head is None) for m in models)
         room = (ways * work.parts(layout), *between)  # PyTorch's stages make it for all parts at once
-        self.travel = torch.empty(room, dtype=DTYPES[work.dtype]) if ways else None
+        self.travel = torch.empty(room, dtype=DTYPES[work.dtype])
 
     def forward(self, stage: int) -> Callable[[], None]:
         """One stage's pass; what is returned is its way back."""

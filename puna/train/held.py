@@ -61,14 +61,14 @@ class Held(TorchDispatchMode):
             finally:
                 self.trying = False
 
-        torch.UntypedStorage.resize_ = resize  # type: ignore[method-assign]
-        ShardingPropagator._propagate_tensor_meta_non_cached = tries  # type: ignore[method-assign]
+        torch.UntypedStorage.resize_ = resize  # type: ignore[assignment, method-assign]
+        ShardingPropagator._propagate_tensor_meta_non_cached = tries  # type: ignore[assignment, method-assign]
         super().__enter__()
         return self
 
     def __exit__(self, *problem: Any) -> None:
-        torch.UntypedStorage.resize_ = self.resize  # type: ignore[method-assign]
-        ShardingPropagator._propagate_tensor_meta_non_cached = self.tries  # type: ignore[method-assign]
+        torch.UntypedStorage.resize_ = self.resize  # type: ignore[assignment, method-assign]
+        ShardingPropagator._propagate_tensor_meta_non_cached = self.tries  # type: ignore[assignment, method-assign]
         super().__exit__(*problem)
 
     def __torch_dispatch__(self, operation: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
