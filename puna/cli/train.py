@@ -75,10 +75,10 @@ def train(
     out: Path,
     steps: int | None = None,
     threads: int | None = None,
-    processes: Processes = Processes(),  # noqa: B008 (frozen)
+    processes: Processes = Processes(),
     sample: Annotated[tuple[str, ...], Parameter(allow_leading_hyphen=True)] = (),
     profile: str | None = None,
-    showing: Showing = Showing(),  # noqa: B008 (frozen)
+    showing: Showing = Showing(),
 ) -> int:
     """Train a model from a recipe. Killed anywhere, it goes on from its last checkpoint.
 
