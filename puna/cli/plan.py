@@ -240,7 +240,8 @@ def _facts(choice: Choice) -> dict[str, Any]:
 
 def _served(config: ModelConfig, machine: Gpu, gpus: int, asked: Training) -> list[Any]:
     kinds = [kind for kind in KINDS if kind != "fp8" or "fp8" in machine.flops]
-    return [serving(config, kind, machine, asked.batch or 1, asked.sequence, gpus) for kind in kinds]
+    rows = [serving(config, kind, machine, asked.batch or 1, asked.sequence, gpus) for kind in kinds]
+    return sorted(rows, key=lambda row: -row.weights)
 
 
 def _dry_run(

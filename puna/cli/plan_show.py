@@ -38,7 +38,9 @@ def show_choices(
         _say(f"does not fit: {choices[0].memory.total / GB:,.1f} GB a rank, {machine.name} has room for "
              f"{room(machine) / GB:,.1f} GB; the layout that comes nearest:")  # fmt: skip
     if choices:
-        _show(_layouts(choices, machine))
+        _show(_layouts(choices))
+        peak = choices[0].speed.peak / 1e12
+        _say(f"(GB of one rank; MFU: causal count over {peak:,.4g} TFLOP/s, beside it the full count)\n")
         _show(_lines(choices[0]))
     for reason, count in found["reasons"][:5]:
         _say(f"  {count:,} layouts left out: {reason}")
@@ -46,17 +48,8 @@ def show_choices(
         _say(_spent(spent, machine))
 
 
-def _layouts(choices: list[Choice], machine: Gpu) -> Table:
-    peak = choices[0].speed.peak / 1e12
-    names = (
-        "layout",
-        "micro",
-        "GB a rank",
-        "s a step",
-        "tokens/s",
-        f"MFU of {peak:,.3g} TFLOP/s",
-        "full count",
-    )
+def _layouts(choices: list[Choice]) -> Table:
+    names = ("layout", "micro", "GB", "s a step", "tokens/s", "MFU", "full")
     table = _table(*names)
     for choice in choices:
         speed = choice.speed
@@ -104,7 +97,7 @@ def _spent(spent: Cost, machine: Gpu) -> str:
 def show_serving(config: ModelConfig, machine: Gpu, rows: list[Serving], asked: Any) -> None:
     batch = asked.batch or 1
     _say(f"{parameters(config):,} parameters on {machine.name}: room for {room(machine) / GB:,.1f} GB each, "
-         f"{machine.bandwidth / GB:,.0f} GB/s; {batch:,} texts of {asked.sequence:,} tokens, "
+         f"{machine.bandwidth / GB:,.0f} GB/s; {batch:,} x {asked.sequence:,} tokens at once, "
          f"{counts.kv_bytes(config):,} bytes a token")  # fmt: skip
     table = _table(
         "weights",

@@ -4,7 +4,7 @@ Counted in stages of equal length, backward twice as long as forward, half of it
 replays PyTorch's own orders of work and holds every line to them.
 """
 
-from puna.parallel.layout import VSHAPED, Layout
+from puna.parallel.layout import ROUNDS, SPLIT, VSHAPED, Layout
 
 
 def in_flight(layout: Layout, place: int, parts: int) -> int:
@@ -27,10 +27,18 @@ def in_flight(layout: Layout, place: int, parts: int) -> int:
     return min(every, 2 * ranks + 1)  # dualpipev
 
 
+def passes(layout: Layout, place: int, parts: int) -> list[int]:
+    """Which stage of the rank (0 for its first) each of those that wait has passed, in order."""
+    each, count = layout.stages_a_rank, in_flight(layout, place, parts)
+    if layout.schedule in ROUNDS:
+        a_round = parts // max(1, parts // layout.pipeline)
+        return [number // a_round % each for number in range(count)]
+    return [number % each for number in range(count)]
+
+
 def bubble(layout: Layout, parts: int) -> float:
     """Time in which a rank has nothing to do, over the time of its work."""
     idle = (layout.pipeline - 1) / (layout.stages_a_rank * parts)
     if layout.schedule in VSHAPED and parts < 2 * layout.pipeline:
         return idle * 2 / 3
-    split = (*VSHAPED, "interleaved_zero_bubble")  # gradients of weights fill two thirds of it
-    return idle / 3 if layout.schedule in split else idle
+    return idle / 3 if layout.schedule in SPLIT else idle  # gradients of weights fill two thirds of it

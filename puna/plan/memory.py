@@ -19,7 +19,7 @@ from puna.model.config import ModelConfig
 from puna.parallel.layout import VSHAPED, Layout
 from puna.parallel.stages import owner, split
 from puna.plan.counts import BYTES, block
-from puna.plan.flow import in_flight
+from puna.plan.flow import passes
 from puna.settings import Settings
 
 Count = Annotated[int, Field(ge=1)]
@@ -132,7 +132,7 @@ class _Rank:
         self.t, self.e = layout.tensor, 2 if work.dtype == "fp8" else BYTES[work.dtype]
         self.n = work.micro * work.sequence // layout.context
         self.s = self.n // self.t
-        self.flight = in_flight(layout, place, self.parts)
+        self.passes = passes(layout, place, self.parts)
         self.fsdp = layout.ranks > 1
         self.shares = layout.shard * layout.context
         self.w, self.root = _block(c, layout), _outside(c, layout, self.part)
@@ -188,16 +188,21 @@ class _Rank:
 
     def waiting(self) -> Terms:
         """Activations at the end of a forward pass, of all parts under way."""
-        layers = max(self.part.layers)
-        inputs = self.s * self.c.hidden_size * self.e
-        each = layers * self.left() + WIDE * self.n * self.c.head_dim  # and the turns of RoPE
-        stages = len(self.part.layers)  # PyTorch's have places for the hidden states of all parts, and for
-        ways = 2 * stages - self.part.embeds - self.part.heads  # their gradients, and keep what they sent
-        kept = self.flight * (stages - self.part.heads) // stages
+        layers = sum(self.part.layers[stage] for stage in self.passes)
+        turns = WIDE * self.n * self.c.head_dim  # of RoPE
+        activations = layers * self.left() + len(self.passes) * turns
+        return {"activations": activations, "pipeline": self.travels() if self.layout.pipeline > 1 else 0}
+
+    def travels(self) -> int:
+        """Hidden states between stages: PyTorch's have places for those of all parts, and for their gradients,
+        and keep what they sent.
+        """
+        part, last = self.part, len(self.part.layers) - 1
+        ways = 2 * len(part.layers) - part.embeds - part.heads
+        kept = sum(not (part.heads and stage == last) for stage in self.passes)
         if self.layout.recompute != "none":  # what came in is what the first layer of a stage keeps
-            kept -= self.flight * (stages - self.part.embeds) // stages
-        travels = (ways * self.parts + kept) * inputs
-        return {"activations": self.flight * each, "pipeline": travels if self.layout.pipeline > 1 else 0}
+            kept -= sum(part.layers[stage] > 0 and not (part.embeds and stage == 0) for stage in self.passes)
+        return (ways * self.parts + kept) * self.s * self.c.hidden_size * self.e
 
     def last_norm(self) -> int:
         c = self.c
@@ -284,7 +289,7 @@ class _Rank:
 
     def end(self, moment: int) -> Terms:
         """0: the gradient of the embedding is made; 1: what stands outside the blocks is reduced."""
-        waits = {"activations": (self.flight - 1) * self.waiting()["activations"] // self.flight}
+        waits = {"activations": self.waiting()["activations"] * (len(self.passes) - 1) // len(self.passes)}
         if not self.fsdp:
             every = {"gradients": self.numbers * self.e}
             working = self.s * self.c.hidden_size * 2 * WIDE

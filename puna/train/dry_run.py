@@ -8,7 +8,8 @@ batch under way as its schedule allows. What an optimizer remembers is added by 
 
 import multiprocessing
 import time
-from collections.abc import Callable, Iterator
+import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -25,7 +26,7 @@ from puna.parallel.apply import build
 from puna.parallel.context import attention
 from puna.parallel.layout import Layout
 from puna.parallel.world import World
-from puna.plan.flow import in_flight
+from puna.plan.flow import passes
 from puna.plan.memory import Work, memory_at
 from puna.train.batches import Part, next_token_loss
 from puna.train.held import Held
@@ -56,6 +57,7 @@ def track(config: ModelConfig, layout: Layout, work: Work, place: int) -> Tracke
     """Forward and back on one rank of this place; the process must not have ranks of its own."""
     start = time.perf_counter()
     torch.set_num_threads(1)
+    warnings.simplefilter("ignore", UserWarning)  # PyTorch's own, of FSDP looking at tensors without numbers
     work = work.model_copy(update={"device": "cpu"})  # where the rehearsal is, and what attention keeps there
     rank = place * (layout.ranks // layout.pipeline)
     dist.init_process_group("fake", rank=rank, world_size=layout.ranks, store=FakeStore())
@@ -91,7 +93,7 @@ class _Rank:
         self, config: ModelConfig, layout: Layout, work: Work, place: int, models: list[Llama], attend: Attend
     ):
         self.models, self.attend, self.work = models, attend, work
-        self.flight = in_flight(layout, place, work.parts(layout))
+        self.passes = passes(layout, place, work.parts(layout))
         rows = (work.micro, work.sequence // layout.context)
         ids, ones = torch.zeros(rows, dtype=torch.long), torch.ones(rows)
         self.part = Part(ids, ids, ids, torch.zeros(work.micro, work.sequence, dtype=torch.long), ones)
@@ -132,7 +134,7 @@ class _Rank:
 
 def _steps(rank: _Rank, parts: int) -> None:
     """As many parts under way as there may be, with gradients of earlier ones there; then the last one."""
-    under_way = [rank.forward(stage) for stage in _in_turn(rank.flight, len(rank.models))]
+    under_way = [rank.forward(stage) for stage in rank.passes]
     rank.send(gradients=parts == 1)
     if parts > 1:
         for stage in range(len(rank.models)):  # from now on every gradient has its place
@@ -143,8 +145,3 @@ def _steps(rank: _Rank, parts: int) -> None:
         rank.send(gradients=True)
     while under_way:
         under_way.pop(0)()
-
-
-def _in_turn(count: int, stages: int) -> Iterator[int]:
-    """Stages of so many passes."""
-    yield from (number % stages for number in range(count))

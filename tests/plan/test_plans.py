@@ -56,13 +56,15 @@ def test_an_unknown_processor_has_no_share_of_a_peak():
         speed(herd("8b"), Layout(), Work(dtype="fp8"), gpu("a100"))
 
 
-def test_the_search_finds_llama_3s_own_layout_legal_and_near_the_top():
+def test_the_search_finds_llama_3s_own_layout_near_the_top_of_those_that_keep_sequences_whole():
+    """Those that cut them are faster still by our sums: they need not make activations again."""
     found = search(herd("405b"), Work(batch=2048), H100, 16_384)
     metas = [
         choice for choice in found.fit
         if (choice.layout.tensor, choice.layout.pipeline, choice.layout.shard) == (8, 16, 128)
     ]  # fmt: skip
-    assert metas and metas[0].speed.seconds < 1.15 * found.fit[0].speed.seconds
+    whole = [choice for choice in found.fit if choice.layout.context == 1]
+    assert metas and metas[0].speed.seconds < 1.10 * whole[0].speed.seconds
     assert all(choice.memory.total <= room(H100) for choice in found.fit)
     assert [c.speed.seconds for c in found.fit] == sorted(c.speed.seconds for c in found.fit)
     assert any("do not fit" in reason for reason, _ in found.reasons)
