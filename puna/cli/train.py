@@ -78,7 +78,7 @@ def train(
     processes: Processes = Processes(),
     sample: Annotated[tuple[str, ...], Parameter(allow_leading_hyphen=True)] = (),
     profile: str | None = None,
-    showing: Showing = Showing(),
+    showing: Showing = Showing(),  # noqa: B008 (frozen)
 ) -> int:
     """Train a model from a recipe. Killed anywhere, it goes on from its last checkpoint.
 
