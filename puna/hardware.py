@@ -1,6 +1,7 @@
 """What this machine has: cores and memory that we may really use, inside a container too."""
 
 import os
+import sys
 from pathlib import Path
 
 CGROUP = Path("/sys/fs/cgroup")
@@ -25,6 +26,16 @@ def available_memory() -> int:
     if limit.isdigit() and used.isdigit():
         free = min(free, max(0, int(limit) - int(used)))
     return free
+
+
+def peak_memory() -> int:
+    """Bytes of memory that this process has held at most. 0 where unknown."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
 
 
 def _read(path: Path) -> str:

@@ -151,7 +151,7 @@ def report(
         if place:
             print(f"\n{place}")
     if open and place:
-        _shown_in_browser(place)
+        shown_in_browser(place)
     return 0
 
 
@@ -167,7 +167,7 @@ def _page(out: str, html: Path | None, facts: dict[str, Any]) -> str:
     return str(html) if html else f"{out.rstrip('/')}/report.html"
 
 
-def _shown_in_browser(place: str) -> None:
+def shown_in_browser(place: str) -> None:
     """Where there is no browser, nothing happens: the page is written, that is what counts."""
     import webbrowser
 

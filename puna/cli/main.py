@@ -20,7 +20,8 @@ from puna.cli.screen import clean
 from puna.errors import PunaError
 
 # name: (what it does, examples). puna.cli.<name>:<name> does it; of two words, puna.cli.<first>:<second>. A
-# third entry names the file, where a room's verbs fill more than one.
+# third entry names the file, where a room's verbs fill more than one; with a colon it is an application
+# of its own, with verbs below it and its own examples.
 VERBS: dict[str, tuple[str, ...]] = {
     "chat": (
         "Talk to a model, or ask it one thing.",
@@ -85,7 +86,13 @@ VERBS: dict[str, tuple[str, ...]] = {
     ),
     "train": (
         "Train a model on token shards.",
-        "puna train nano.toml --out nano\npuna train nano.toml --out nano --schedule.peak 1e-3",
+        "",
+        "train:app",
+    ),
+    "plan": (
+        "Tell what training or serving a model takes, before it is paid for.",
+        "puna plan 70b --gpus 256 --tokens 15e12\npuna plan 8b --serve --gpu h100\npuna plan nano.toml\n"
+        "puna plan 405b --gpus 16384 --dry-run",
     ),
     "tokenizer train": (
         "Learn a vocabulary from texts.",
@@ -122,6 +129,9 @@ def application() -> App:
         if group not in groups:
             groups[group] = App(name=group, help=GROUPS[group])
             app.command(groups[group])
+        if ":" in home:
+            groups[group].command(f"puna.cli.{home}", name=verb, help=what)
+            continue
         shown = "For example:\n  " + examples.replace("\n", "\n  ")
         groups[group].command(f"puna.cli.{home}:{verb}", name=verb, help=what, help_epilogue=shown)
     return app

@@ -54,14 +54,18 @@ class Row:
         assert start % self.unit + length <= self.unit, "a sequence must not leave its unit"
         return self._read(self.place(start), length)
 
-    def held_batch(self, first: int, count: int) -> Batch:
-        """Units first, first + 1, ... of those that are held out."""
-        places = [(self.units + number) * self.unit for number in range(first, first + count)]
-        return _batch([self._read(place, self.unit) for place in places])
+    def held_batch(self, first: int, count: int, length: int) -> Batch:
+        """Sequences first, first + 1, ... of `length` tokens of the units that are held out."""
+        start = self.units * self.unit
+        places = [start + number * length for number in range(first, first + count)]
+        return _batch([self._read(place, length) for place in places])
 
     def _read(self, place: int, length: int) -> tuple[np.ndarray, ...]:
         window = self.shards.window(place, place + length + 1)
         tokens, documents = window.tokens.astype(np.int64), window.documents
+        highest, most = int(tokens.max()), self.shards.vocabulary
+        problem = f"{self.shards.folder}: id {highest:,} in a vocabulary of {most:,}: the shards are damaged"
+        need(highest < most, problem, "write them again; `verify` of a shard tells which", DataError)
         own = (documents[1:] == documents[:-1]).astype(np.float32)
         positions = np.minimum(window.positions, np.arange(length + 1))[:-1]
         return tokens[:-1], tokens[1:], positions, documents[:-1], own
@@ -84,7 +88,7 @@ class Loader:
         need(total > 0, "no set of shards has a weight", error=ConfigError)
         odd = [share.row.unit for share in shares if share.row.unit % length]
         need(not odd, f"sequences of {length:,} do not divide units of {odd[:1]}",
-             "lengths that divide the longest one", ConfigError)  # fmt: skip
+             "another length", ConfigError)  # fmt: skip
         self.shares, self.length, self.seed = tuple(shares), length, seed
         self.edges = np.cumsum([0.0] + [share.weight / total for share in shares])
         self.edges[-1] = 1.0

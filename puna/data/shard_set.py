@@ -56,7 +56,11 @@ class ShardSet:
 
     def shard(self, number: int) -> Shard:
         """One shard, mapped; the ones not used for longest are let go."""
-        shard = self._open.pop(number, None) or Shard(self.folder / shard_name(number))
+        path = self.folder / shard_name(number)
+        shard = self._open.pop(number, None) or Shard(path)
+        # what is cut off below a map ends the process when it is read, without a word
+        same = path.is_file() and path.stat().st_size == shard.header.file_bytes()
+        need(same, f"{path}: it was changed while it was read", "put it back, then run again", DataError)
         self._open[number] = shard
         if len(self._open) > MOST_OPEN:
             del self._open[next(iter(self._open))]

@@ -5,7 +5,7 @@ that grows.
 """
 
 from functools import partial
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 import torch
 import torch.nn.functional as F
@@ -41,10 +41,11 @@ def documents(owner: Tensor) -> Attend:
 
 
 def segments(owner: Tensor, begin: int = 0, end: int | None = None) -> Attend:
-    """The same as `documents`, each document by itself: no mask, and no work on what a mask would hide.
+    """The same as `documents`, without a mask, and without work on what a mask would hide.
 
     owner (B, T) on the CPU or not; equal neighbours are one document. Keys are of whole rows; queries may be
-    of the positions begin .. end - 1 of each only.
+    of the positions begin .. end - 1 of each only. On a GPU one kernel takes all documents, in 16 bits;
+    elsewhere, and in 32 bits or more, each is mixed by itself.
     """
     new = torch.ones_like(owner, dtype=torch.bool)
     new[:, 1:] = owner[:, 1:] != owner[:, :-1]
@@ -57,8 +58,13 @@ def segments(owner: Tensor, begin: int = 0, end: int | None = None) -> Attend:
             asked.append(stop - first)
             cuts += [start, stop]
     kept = [stop - start for start, stop in pairwise([*cuts, owner.numel()])]  # every other one is looked at
+    all_texts = _AllTexts(asked, kept)
 
     def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        if q.device.type == "cuda" and len(asked) == len(q) and q.shape[1] == T:  # a text a row
+            return causal(layer, q, k, v)
+        if q.device.type == "cuda" and q.dtype in (torch.bfloat16, torch.float16):
+            return all_texts(q, k, v)
         flat = [x.flatten(0, 1).transpose(0, 1) for x in (q, k, v)]  # (H, B * T, Dh)
         # split, not slices: each slice would have a gradient as long as the rows
         texts = zip(flat[0].split(asked, 1), *(x.split(kept, 1)[1::2] for x in flat[1:]), strict=True)
@@ -66,6 +72,34 @@ def segments(owner: Tensor, begin: int = 0, end: int | None = None) -> Attend:
         return mixed.transpose(0, 1).unflatten(0, q.shape[:2])
 
     return attend
+
+
+class _AllTexts:
+    """Flash attention over texts that lie one after the other, all in one kernel. CUDA only."""
+
+    def __init__(self, asked: list[int], kept: list[int]):
+        """asked: queries of each text, its last ones. kept: keys of no text and of a text, in turns."""
+        self.asked, self.kept, self.keys = asked, kept, kept[1::2]
+        self.edges: dict[torch.device, tuple[Tensor, Tensor]] = {}
+
+    def __call__(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        from torch.nn.attention.varlen import varlen_attn  # seconds to import, and a CPU has no use for it
+
+        rows, more = q.shape[:2], q.shape[2] // k.shape[2]
+        k, v = (self._looked_at(x.flatten(0, 1)) for x in (k, v))  # (S, K, Dh)
+        k, v = (x.repeat_interleave(more, 1) for x in (k, v))  # (S, H, Dh): torch 2.11 shares no heads here
+        if q.device not in self.edges:
+            self.edges[q.device] = _edges(self.asked, q.device), _edges(self.keys, q.device)
+        longest = max(self.asked), max(self.keys)
+        mixed = varlen_attn(q.flatten(0, 1), k, v, *self.edges[q.device], *longest, window_size=(-1, 0))
+        return mixed.unflatten(0, rows)
+
+    def _looked_at(self, x: Tensor) -> Tensor:
+        return torch.cat(x.split(self.kept)[1::2]) if any(self.kept[::2]) else x
+
+
+def _edges(lengths: list[int], device: torch.device) -> Tensor:
+    return torch.tensor([0, *accumulate(lengths)], dtype=torch.int32, device=device)
 
 
 def _one_text(q: Tensor, k: Tensor, v: Tensor) -> Tensor:

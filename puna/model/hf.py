@@ -64,6 +64,9 @@ class HFWeights:
     def read(self, name: str) -> torch.Tensor:
         return self._files[self._home[name]].get_tensor(name)
 
+    def rows(self, name: str, first: int, last: int) -> torch.Tensor:
+        return self._files[self._home[name]].get_slice(name)[first:last]
+
 
 def _shards(folder: Path) -> list[Path]:
     if (folder / INDEX).is_file():

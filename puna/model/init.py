@@ -7,6 +7,7 @@ the stream is as wide at the end as it is at the beginning [GPT-2]. Norms begin 
 
 import hashlib
 import math
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
@@ -21,24 +22,26 @@ ADDING = ("o_proj.weight", "down_proj.weight")  # what adds to the stream
 def initialize(model: nn.Module, config: ModelConfig, seed: int) -> None:
     """Fill every parameter; of a model that lies on several ranks, this rank's pieces."""
     with torch.no_grad():
-        for name, tensor in model.named_parameters():
-            if hasattr(tensor, "placements"):  # a DTensor
-                local, corner = tensor.to_local(), _corner(tensor)
-            else:
-                local, corner = tensor, [0] * tensor.ndim
-            if not local.numel():
-                continue
-            first, last = corner[0], corner[0] + local.shape[0]
-            drawn = rows(name, tensor.shape, config, seed, first, last)  # (n, ...)
-            local.copy_(drawn.narrow(-1, corner[-1], local.shape[-1]) if drawn.ndim > 1 else drawn)
+        for name, tensor, local, begins in pieces(model):
+            drawn = rows(name, tensor.shape, config, seed, begins[0], begins[0] + local.shape[0])  # (n, ...)
+            local.copy_(drawn.narrow(-1, begins[-1], local.shape[-1]) if drawn.ndim > 1 else drawn)
 
 
-def _corner(tensor: Tensor) -> list[int]:
-    """Where in the whole tensor this rank's piece begins."""
+def pieces(model: nn.Module) -> Iterator[tuple[str, Tensor, Tensor, list[int]]]:
+    """Of each parameter: its name, all of it, what this rank holds of it, and where in it that begins."""
+    for name, tensor in model.named_parameters():
+        if not hasattr(tensor, "placements"):  # a DTensor has them
+            yield name, tensor, tensor, [0] * tensor.ndim
+        elif (local := tensor.to_local()).numel():
+            yield name, tensor, local, corner(tensor)
+
+
+def corner(tensor: Tensor) -> list[int]:
+    """Where in the whole DTensor this rank's piece begins."""
     from torch.distributed.tensor._utils import compute_local_shape_and_global_offset  # only ranks need it
 
-    _, corner = compute_local_shape_and_global_offset(tensor.shape, tensor.device_mesh, tensor.placements)
-    return list(corner)
+    _, begins = compute_local_shape_and_global_offset(tensor.shape, tensor.device_mesh, tensor.placements)
+    return list(begins)
 
 
 def rows(name: str, shape: torch.Size, config: ModelConfig, seed: int, first: int, last: int) -> Tensor:

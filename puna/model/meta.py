@@ -69,6 +69,9 @@ class MetaWeights:
         heads = heads_turned(name, self.config)
         return to_half_split(whole, heads) if heads else whole
 
+    def rows(self, name: str, first: int, last: int) -> torch.Tensor:
+        return self.read(name)[first:last]
+
     def _parts(self, name: str) -> list[torch.Tensor]:
         return [shard[self._names[name]] for shard in self._shards]
 

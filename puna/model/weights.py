@@ -31,6 +31,9 @@ class Weights(Protocol):
     def read(self, name: str) -> torch.Tensor:
         """One tensor, dense: as stored for F32, F16 and BF16, dequantised to fp32 otherwise."""
 
+    def rows(self, name: str, first: int, last: int) -> torch.Tensor:
+        """Rows first .. last - 1 of the same; where the file allows it, no others are read."""
+
 
 def check(weights: Weights) -> None:
     """WeightsError unless every tensor that the config asks for is there, in its shape. Reads no tensor."""

@@ -1,7 +1,7 @@
 """A model on its rank: built without memory, laid out by name from outside, then given room.
 
-In this order: pieces of matrices, compiled blocks, what is recomputed, shards. Each wraps what the one before
-made (measured: recomputing inside a compiled block fails with pieces of matrices).
+In this order: stages of a pipeline, pieces of matrices, compiled blocks, what is recomputed, shards. Each
+wraps what the one before made (measured: recomputing inside a compiled block fails with pieces of matrices).
 """
 
 import torch

@@ -44,12 +44,12 @@ def attention(world: World) -> Callable[[Tensor], Attend]:
 
 def gathered(documents: Tensor, world: World) -> Attend:
     """`segments` for this rank's chunks: queries here, keys and values from everywhere, once a layer."""
-    held = chunks(world.place("context"), world.layout.context)
+    held, mesh = chunks(world.place("context"), world.layout.context), world.mesh["context"]
     n = documents.shape[1] // (2 * world.layout.context)
     halves = [segments(documents, number * n, (number + 1) * n) for number in held]
 
     def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        k, v = _whole(torch.stack((k, v)), world.mesh["context"])  # (B, T, K, Dh)
+        k, v = _whole(torch.stack((k, v)), mesh)  # (B, T, K, Dh)
         mixed = [half(layer, part, k, v) for half, part in zip(halves, q.chunk(2, dim=1), strict=True)]
         return torch.cat(mixed, dim=1)
 
@@ -62,7 +62,7 @@ def _whole(held: Tensor, mesh: DeviceMesh) -> Tensor:
     Backwards the gradients of all ranks add up in fp32, as those of the weights do.
     """
     wide = torch.promote_types(held.dtype, torch.float32)
-    parts = DTensor.from_local(held, mesh, [Shard(0)], run_check=False)
+    parts = DTensor.from_local(held, mesh, [Shard(0)])
     gathered = parts.redistribute(placements=[Replicate()], backward_dtype=wide)
     pieces = gathered.to_local(grad_placements=[Partial()]).unflatten(0, (-1, 2))  # (C, 2, B, N, K, Dh)
     early, late = pieces.chunk(2, dim=3)  # (C, 2, B, M, K, Dh)

@@ -1,6 +1,9 @@
 """Every tensor in pieces, one a rank, gathered when its block needs it; gradients add up in fp32 (FSDP2)."""
 
+from collections.abc import Iterable
+
 import torch
+from torch import nn
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 
 from puna.model.transformer import Llama
@@ -26,3 +29,10 @@ def shard(model: Llama, world: World, compute: torch.dtype) -> None:
         if isinstance(module, FSDPModule):
             module.set_gradient_divide_factor(1.0)  # the loss is already divided by the tokens of all ranks
             module.set_force_sum_reduction_for_comms(True)  # gloo cannot divide while it adds
+
+
+def let_go(models: Iterable[nn.Module]) -> None:
+    """Gathered weights, after a pass without gradients: else they stay, even if others are read next."""
+    for module in (module for model in models for module in model.modules()):
+        if isinstance(module, FSDPModule):
+            module.reshard()

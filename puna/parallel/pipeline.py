@@ -18,6 +18,7 @@ from torch.distributed.fsdp import FSDPModule
 from torch.distributed.pipelining.schedules import PipelineScheduleMulti, PipelineScheduleSingle
 
 from puna.model.transformer import Llama, Read
+from puna.parallel.fsdp import let_go
 from puna.parallel.layout import SINGLE, VSHAPED
 from puna.parallel.stages import owner
 from puna.parallel.world import World
@@ -55,6 +56,18 @@ class Stage(pipelining.PipelineStage):
             return found
         self.sums.append(found.detach())
         return found[:1] / self.count  # (1,)
+
+    def backward_weight_one_chunk(self, bwd_chunk_id: int, last_backward: bool = False) -> None:
+        """Called by the schedules that make gradients of weights apart: those of all parts add up in fp32.
+
+        FSDP sees to that in whole backward passes only, and has no public call for it.
+        """
+        super().backward_weight_one_chunk(bwd_chunk_id, last_backward)
+        for module in self.submod.modules():
+            if isinstance(module, FSDPModule) and (group := module._get_fsdp_state()._fsdp_param_group):
+                for weight in group.fsdp_params:
+                    weight.accumulate_unsharded_grad_if_needed()
+                    weight.to_accumulated_grad_if_needed()
 
 
 class Pipeline:
@@ -100,9 +113,7 @@ class Pipeline:
                     sent.append(dist.isend(hidden, group=self.group, group_dst=target))
         for message in filter(None, sent):
             message.wait()
-        for module in (module for model in self.models for module in model.modules()):
-            if isinstance(module, FSDPModule):
-                module.reshard()  # else these weights stay, even if others are read before the next step
+        let_go(self.models)
         return sums
 
     def _schedule(self, count: int, rows: torch.Size) -> tuple[Any, list[Stage]]:
@@ -115,7 +126,13 @@ class Pipeline:
             last = number == layout.all_stages - 1
             taken = torch.empty(1, dtype=torch.long, device="meta") if number == 0 else hidden
             given = torch.empty(1, dtype=wide, device="meta").requires_grad_() if last else hidden
-            stages.append(Stage(model, number, layout.all_stages, device, taken, given, group=self.group))
+            # apart, gradients of weights would make a block again for each of its matrices
+            whole = None if layout.recompute == "none" else lambda: lambda: None
+            stages.append(
+                Stage(
+                    model, number, layout.all_stages, device, taken, given, group=self.group, dw_builder=whole
+                )
+            )
         held = stages[0] if layout.schedule in SINGLE else stages
         # the loss is divided by the tokens of all parts already
         schedule: PipelineScheduleSingle | PipelineScheduleMulti = SCHEDULES[layout.schedule](

@@ -5,6 +5,7 @@
 
 import gc
 import os
+import warnings
 from datetime import timedelta
 
 import torch
@@ -56,6 +57,27 @@ class World:
         """The sum over the stages of the pipeline."""
         return self._sum(value, "pipeline")
 
+    def any(self, here: bool) -> bool:
+        """Is it so on any rank?"""
+        if self.mesh is None:
+            return here
+        found = torch.tensor(float(here), device=self.device)  # ()
+        dist.all_reduce(found)
+        return bool(found)
+
+    def over_all(self, value: Tensor) -> Tensor:
+        """The sum over all ranks."""
+        return self._sum(self.over_stages(self.over_tokens(value)), "tensor")
+
+    def from_each(self, value: Tensor) -> Tensor:
+        """(ranks, ...) what every rank has."""
+        if self.mesh is None:
+            return value[None]
+        value = value.to(self.device)
+        found = [torch.empty_like(value) for _ in range(self.size)]
+        dist.all_gather(found, value)
+        return torch.stack(found)
+
     def _sum(self, value: Tensor, name: str) -> Tensor:
         if self.mesh is None or self.mesh[name].size() == 1:
             return value
@@ -67,16 +89,40 @@ class World:
 ALONE = World(Layout(), alone=True)
 
 
-def join(device: str, timeout_s: float = 600.0) -> None:
-    """Meet the other processes that torchrun started; nothing if there are none."""
-    if "RANK" not in os.environ or dist.is_initialized():
-        return
-    # a process that was started again would read the addresses of the one before it (pytorch 135712)
-    os.environ.setdefault("TORCH_DISABLE_SHARE_RDZV_TCP_STORE", "1")
-    if device == "cuda":
+def join(device: str, timeout_s: float = 600.0) -> str:
+    """Meet the other processes that torchrun started, none if it did not; this process's device."""
+    if device == "cuda" and "LOCAL_RANK" in os.environ:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    backend = "cpu:gloo,cuda:nccl" if device == "cuda" else "gloo"
-    dist.init_process_group(backend, timeout=timedelta(seconds=timeout_s))
+        device = f"cuda:{torch.cuda.current_device()}"
+    if "RANK" not in os.environ or dist.is_initialized():
+        return device
+    rank, size, patience = (
+        int(os.environ["RANK"]),
+        int(os.environ["WORLD_SIZE"]),
+        timedelta(seconds=timeout_s),
+    )
+    store = _own_store(size, patience)
+    place = {} if store is None else {"store": store, "rank": rank, "world_size": size}
+    warnings.filterwarnings(
+        "ignore", message="Slicing a flattened dim"
+    )  # the only way to HSDP's two dimensions
+    backend = "cpu:gloo,cuda:nccl" if device.startswith("cuda") else "gloo"
+    dist.init_process_group(backend, timeout=patience, **place)
+    return device
+
+
+def _own_store(size: int, patience: timedelta) -> dist.Store | None:
+    """A corner of the store that torchrun's agent shares with its ranks.
+
+    Ranks that are started again would else read there the addresses of those before them (pytorch 135712).
+    Agents of several nodes count their starts each by itself: there, TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 in
+    torchrun's own environment gives each start a store of its own, and there is nothing to do here.
+    """
+    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
+        return None
+    address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    store = dist.TCPStore(address, port, size, is_master=False, timeout=patience)
+    return dist.PrefixStore(f"start {os.environ['TORCHELASTIC_RESTART_COUNT']}", store)
 
 
 def leave() -> None:

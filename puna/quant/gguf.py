@@ -86,6 +86,9 @@ class GgufWeights:
         heads = heads_turned(name, self.config)
         return to_half_split(tensor, heads) if heads else tensor
 
+    def rows(self, name: str, first: int, last: int) -> torch.Tensor:
+        return self.read(name)[first:last]
+
     def raw(self, name: str) -> np.ndarray:
         """The tensor's bytes as they stand in the file, q and k in GGUF's row order."""
         return self.file.data(self._names[name])

@@ -5,13 +5,18 @@ Rows go through the head a chunk at a time. Gradients are made on the way forwar
 are there, so nothing is computed twice and no more than a chunk is held.
 """
 
+from functools import partial
+
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
 from torch.distributed.tensor import DTensor, Partial, Replicate
 
+from puna.kernels.gpu.cross_entropy import choose
+
 CHUNK = 1 << 23  # logits held at once: 32 MB in fp32
+CHUNK_GPU = 1 << 30  # there 2 GB in bf16, without fp32 beside them: 8,192 rows of 128K words, large products
 
 
 def cross_entropy(hidden: Tensor, head: Tensor, targets: Tensor, weights: Tensor, z: float = 0.0) -> Tensor:
@@ -52,35 +57,26 @@ def chunked_cross_entropy(
 class _Chunked(torch.autograd.Function):
     @staticmethod
     def forward(ctx, hidden, head, targets, weights, z, words, rows) -> Tensor:
-        size = max(1, CHUNK // len(head))
+        kind = hidden.device.type
+        size = max(1, (CHUNK if kind == "cpu" else CHUNK_GPU) // len(head))
+        read = choose(kind)[0] if words is None else partial(_own_words, group=words)
         wants_hidden, wants_head = ctx.needs_input_grad[:2]
         wide = torch.promote_types(head.dtype, torch.float32)
-        d_hidden = torch.empty_like(hidden) if wants_hidden else None
-        d_head = torch.zeros(head.shape, dtype=wide, device=head.device) if wants_head else None
+        d_hidden, d_head = torch.empty_like(hidden) if wants_hidden else None, None
         sums = torch.zeros(2, dtype=wide, device=hidden.device)  # (2,)
-        weights = weights.to(wide)
-        targets, here = _own(targets, len(head), words)
         for start in range(0, len(hidden), size):
             part = slice(start, start + size)
-            weight, place = weights[part], targets[part, None]
-            logits = F.linear(hidden[part], head).to(wide)  # (n, V)
-            logit = logits.gather(1, place)[:, 0]  # (n,)
-            most = logits.amax(-1)  # (n,)
-            chances = logits.sub_(most[:, None]).exp_()  # (n, V), over their sum
-            log_z = chances.sum(-1).log() + most  # (n,)
-            if words is not None:
-                log_z, logit = _over_words(log_z, logit * here[part], words)
-            nll = log_z - logit  # (n,)
+            logits, weight = F.linear(hidden[part], head), weights[part].to(wide)
+            log_z, nll = read(logits, targets[part], weight, z, wants_hidden or wants_head)  # (n,)
             sums += torch.stack(((weight * (nll + z * log_z.square())).sum(), (weight * nll).sum()))
-            if not (wants_hidden or wants_head):
-                continue
-            chances.mul_((weight * (1 + 2 * z * log_z) * (most - log_z).exp())[:, None])
-            chances.scatter_add_(1, place, -(weight if words is None else weight * here[part])[:, None])
-            slope = chances.to(hidden.dtype)  # (n, V)
-            if d_hidden is not None:
+            slope = logits  # `read` has made them their gradient
+            if wants_hidden:
                 torch.mm(slope, head, out=d_hidden[part])
-            if d_head is not None:
-                d_head += slope.T @ hidden[part]
+            if wants_head and size >= len(hidden):  # the only chunk: nothing to add up
+                d_head = slope.T @ hidden
+            elif wants_head:
+                found = slope.T @ hidden[part]
+                d_head = found.to(wide) if d_head is None else d_head.add_(found)
         if rows is not None:
             dist.all_reduce(sums, group=rows)
         ctx.save_for_backward(d_hidden, None if d_head is None else d_head.to(head.dtype))
@@ -95,13 +91,23 @@ class _Chunked(torch.autograd.Function):
         return hidden, head, None, None, None, None, None
 
 
-def _own(targets: Tensor, words: int, group: dist.ProcessGroup | None) -> tuple[Tensor, Tensor | None]:
-    """Each target's place among this rank's words, and whether it is there; 0 where it is not. (N,)"""
-    if group is None:
-        return targets, None
-    place = targets - dist.get_rank(group) * words
-    here = (place >= 0) & (place < words)
-    return place * here, here
+def _own_words(
+    logits: Tensor, targets: Tensor, weights: Tensor, z: float, learn: bool, group: dist.ProcessGroup
+) -> tuple[Tensor, Tensor]:
+    """What kernels/gpu/cross_entropy.py defines, where logits (n, V) are of one rank's words among all."""
+    place = targets - dist.get_rank(group) * logits.shape[1]  # (n,)
+    here = (place >= 0) & (place < logits.shape[1])  # (n,)
+    place = (place * here)[:, None]  # (n, 1)
+    wide = logits.to(weights.dtype)  # (n, V)
+    asked = wide.gather(1, place)[:, 0] * here  # (n,)
+    most = wide.amax(-1)  # (n,)
+    wide = wide.sub_(most[:, None]).exp_()  # (n, V)
+    log_z, asked = _over_words(wide.sum(-1).log() + most, asked, group)  # (n,)
+    if learn:
+        wide.mul_((weights * (1 + 2 * z * log_z) * (most - log_z).exp())[:, None])
+        wide.scatter_add_(1, place, -(weights * here)[:, None])
+        logits.copy_(wide)
+    return log_z, log_z - asked
 
 
 def _over_words(log_z: Tensor, logit: Tensor, group: dist.ProcessGroup) -> tuple[Tensor, Tensor]:

@@ -12,8 +12,14 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
+from puna.errors import ConfigError, need
 from puna.parallel.world import ALONE, World
 from puna.settings import Settings
+from puna.train.muon import Muon
+
+Part = Literal["embed_tokens", "lm_head", "norm", "input_layernorm", "post_attention_layernorm",
+               "self_attn", "q_proj", "k_proj", "v_proj", "o_proj",
+               "mlp", "gate_proj", "up_proj", "down_proj"]  # fmt: skip
 
 
 class OptimizerSettings(Settings):
@@ -27,6 +33,7 @@ class OptimizerSettings(Settings):
     muon_rate: Annotated[float, Field(gt=0)] = (
         1.0  # Muon's learning rate over AdamW's, at AdamW's update size
     )
+    rates: dict[Part, Annotated[float, Field(gt=0)]] = {}  # part of a weight's name -> times the rate
 
 
 class Optimizer:
@@ -51,6 +58,9 @@ class Optimizer:
             for model in models:
                 model.to(dtype)
         self.weights = _named(models)
+        words = {word for name in self.masters for word in name.split(".")}
+        idle = [part for part in settings.rates if part not in words and world.layout.pipeline == 1]
+        need(not idle, f"optimizer.rates: this model has no {idle[:1]}", "without it", ConfigError)
         self.parts = _optimizers(self.masters, settings)
         self.length = torch.zeros(())
 
@@ -71,9 +81,9 @@ class Optimizer:
         masters = list(self.masters.values())
         if self.settings.clip:
             torch.nn.utils.clip_grads_with_norm_(masters, self.settings.clip, self.length)
-        for part, factor in self.parts:
+        for part in self.parts:
             for group in part.param_groups:
-                group["lr"] = rate * factor
+                group["lr"] = rate * group["factor"]
             part.step()
         self.forget()
         self.publish()
@@ -94,7 +104,7 @@ class Optimizer:
         """All that the next step depends on, by name: masters, and what each optimiser remembers of them."""
         named = {id(master): name for name, master in self.masters.items()}
         found = {f"weights.{name}": master.detach() for name, master in self.masters.items()}
-        for part, _ in self.parts:
+        for part in self.parts:
             for master, held in part.state.items():
                 found |= {f"{key}.{named[id(master)]}": value for key, value in held.items()}
         return found
@@ -104,7 +114,7 @@ class Optimizer:
         for master in self.masters.values():
             master.grad = torch.zeros_like(master)
         kept = {name: master.detach().clone() for name, master in self.masters.items()}
-        for part, _ in self.parts:
+        for part in self.parts:
             for group in part.param_groups:
                 group["lr"] = 0.0
             part.step()
@@ -122,25 +132,26 @@ def _copy(weight: nn.Parameter) -> nn.Parameter:
     return nn.Parameter(weight.detach().float().clone())
 
 
-def _optimizers(
-    masters: dict[str, nn.Parameter], s: OptimizerSettings
-) -> list[tuple[torch.optim.Optimizer, float]]:
-    matrices = {name: m for name, m in masters.items() if m.ndim == 2}
-    layers = {name: m for name, m in matrices.items() if ".layers." in name} if s.kind == "muon" else {}
-    decaying = [m for name, m in matrices.items()
-                if name not in layers and (s.decay_embeddings or ".layers." in name)]  # fmt: skip
-    known = {id(m) for m in (*layers.values(), *decaying)}
-    others = [m for m in masters.values() if id(m) not in known]
-    groups = [{"params": decaying, "weight_decay": s.weight_decay}, {"params": others, "weight_decay": 0.0}]
-    groups = [group for group in groups if group["params"]]
-    parts: list[tuple[torch.optim.Optimizer, float]] = []
-    if groups:
+def _optimizers(masters: dict[str, nn.Parameter], s: OptimizerSettings) -> list[torch.optim.Optimizer]:
+    """AdamW's and, where it is wanted, Muon's, each with groups of one factor and one decay."""
+    kinds: dict[str, dict[tuple[float, float], list[nn.Parameter]]] = {"adamw": {}, "muon": {}}
+    for name, master in masters.items():
+        matrix, layer = master.ndim == 2, ".layers." in name
+        kind = "muon" if s.kind == "muon" and matrix and layer else "adamw"
+        decay = s.weight_decay if matrix and (layer or s.decay_embeddings) else 0.0
+        factor = s.muon_rate if kind == "muon" else 1.0
+        for part in s.rates.keys() & set(name.split(".")):
+            factor *= s.rates[part]
+        kinds[kind].setdefault((factor, decay), []).append(master)
+    groups = {
+        kind: [{"params": some, "factor": factor, "weight_decay": decay}
+               for (factor, decay), some in found.items()] for kind, found in kinds.items()
+    }  # fmt: skip
+    parts: list[torch.optim.Optimizer] = []
+    if groups["adamw"]:
         parts.append(
-            (torch.optim.AdamW(groups, lr=0.0, betas=(s.beta1, s.beta2), eps=s.eps, fused=True), 1.0)
+            torch.optim.AdamW(groups["adamw"], lr=0.0, betas=(s.beta1, s.beta2), eps=s.eps, fused=True)
         )
-    if layers:
-        muon = torch.optim.Muon(
-            list(layers.values()), lr=0.0, weight_decay=s.weight_decay, adjust_lr_fn="match_rms_adamw"
-        )
-        parts.append((muon, s.muon_rate))
+    if groups["muon"]:
+        parts.append(Muon(groups["muon"]))
     return parts

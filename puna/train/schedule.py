@@ -21,21 +21,25 @@ class Schedule(Settings):
     warmup: Annotated[int, Field(ge=0)] = 0  # steps
     last: Annotated[float, Field(ge=0, le=1)] = 0.01  # of the peak, when the shape has ended [P 3.4.1]
     decay: Annotated[int, Field(ge=0)] = 0  # wsd: the steps over which it falls, at the end
-    anneal: Annotated[int, Field(ge=0)] = 0  # steps at the very end: linear to zero [P 3.4.3]
+    over: Annotated[int, Field(ge=1)] | None = None  # steps that the shape is made for; None: those there are
+    # steps at the very end, or all of the last stage: linear to zero [P 3.4.3]
+    anneal: Annotated[int, Field(ge=0)] | Literal["stage"] = 0
 
     @model_validator(mode="after")
     def wsd_falls(self) -> "Schedule":
         need(self.shape != "wsd" or self.decay, "wsd never falls", "decay = steps", ConfigError)
         return self
 
-    def rate(self, step: int, steps: int) -> float:
-        """The learning rate of step 0 .. steps - 1."""
-        end = steps - self.anneal
+    def rate(self, step: int, steps: int, last_stage: int = 0) -> float:
+        """The learning rate of step 0 .. steps - 1, of which the last stage has `last_stage`."""
+        anneal = last_stage if self.anneal == "stage" else self.anneal
+        end = steps - anneal
+        over = self.over or end
         if step < self.warmup:
             return self.peak * (step + 1) / self.warmup
         if step < end:
-            return self.peak * self._share(step, end)
-        return self.peak * self._share(end, end) * (steps - step) / (self.anneal + 1)
+            return self.peak * self._share(step, over)
+        return self.peak * self._share(end, over) * (steps - step) / (anneal + 1)
 
     def _share(self, step: int, end: int) -> float:
         begin = max(self.warmup, end - self.decay) if self.shape == "wsd" else self.warmup

@@ -8,6 +8,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -27,7 +28,7 @@ Accumulate = Callable[[Sequence[Any], float], Tensor]
 class Position:
     """Where a run is: with the optimiser's state all that resumes it."""
 
-    step: int = 0  # the next one; its batch has the same number
+    step: int = 0  # the next one; its batch has the same number, also when steps before were left out
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ class Step:
     data_s: float  # waiting for the batch
     seconds: float
     skipped: str = ""  # why the update was left out
+    repeated: str = ""  # what it was before its batch was tried again; well then: a machine was at fault
 
 
 def in_turn(model: nn.Module, loss: Loss) -> Accumulate:
@@ -82,10 +84,14 @@ def steps(
         ready = time.perf_counter()
         own = torch.tensor(sum(float(part.weights.sum()) for part in parts))  # ()
         count = float(world.over_tokens(own)) or 1.0  # of documents of one token nothing is asked
-        sums = world.over_stages(world.over_tokens(accumulate(parts, count)))  # (2,)
-        gradient = float(optimizer.gather())
-        mean, step_rate = float(sums[1]) / count, rate(position.step)
-        bad = health.judge(mean, gradient)
+        attempt = partial(_attempt, accumulate, optimizer, parts, count, world)
+        first = found = attempt()
+        repeats = health.settings.repeat_bad and bool(health.why(*first))
+        if repeats:
+            optimizer.forget()
+            found = attempt()
+        repeated = f"at first loss {first[0]:.3g}, gradient {first[1]:.3g}" if repeats else ""
+        bad, step_rate = health.judge(*found), rate(position.step)
         if bad:
             optimizer.forget()
         else:
@@ -93,7 +99,15 @@ def steps(
         number = position.step
         position.step += 1
         now = time.perf_counter()
-        yield Step(number, mean, gradient, step_rate, int(count), ready - start, now - start, bad)
+        yield Step(number, *found, step_rate, int(count), ready - start, now - start, bad, repeated)
+
+
+def _attempt(
+    accumulate: Accumulate, optimizer: Optimizer, parts: Sequence[Any], count: float, world: World
+) -> tuple[float, float]:
+    """Loss and the gradient's length, the same on every rank; the gradient is there."""
+    sums = world.over_stages(world.over_tokens(accumulate(parts, count)))  # (2,)
+    return float(sums[1]) / count, float(optimizer.gather())
 
 
 def bits_per_byte(nats_per_token: float, bytes_per_token: float) -> float:

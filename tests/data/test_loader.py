@@ -93,9 +93,11 @@ def test_what_is_held_out_is_never_trained_on(shards):
     row = Row(shards[0], UNIT, 3, held_out=0.1)
     assert row.held == 16 and row.units == 156 - 16
     trained = {int(t) for n in range(2 * row.units) for t in row.sequence(n * UNIT, UNIT)[0]}
-    held = row.held_batch(0, row.held).tokens
+    held = row.held_batch(0, row.held, UNIT).tokens
     assert held.shape == (16, UNIT) and not trained & set(held.flatten().tolist())
     assert len(trained) == row.units * UNIT
+    halves = row.held_batch(0, 2 * row.held, UNIT // 2).tokens
+    assert (halves.reshape(held.shape) == held).all()
 
 
 def test_what_cannot_be_is_refused(shards):

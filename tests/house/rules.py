@@ -30,7 +30,7 @@ TORCH_FREE = (
 FILE_LINES, FUNCTION_LINES, ARGUMENTS, COLUMNS = 400, 60, 8, 110
 RADIUS = {
     "model.transformer": 900,
-    "train.run": 4_500,
+    "train.run": 5_500,
     "data.filters": 600,
 }  # the last one for each file below it
 

@@ -64,6 +64,7 @@ def test_a_v_shaped_schedule_ends_where_it_began():
         ),
         ({"schedule": "zbv", "compile": True}, 1, "in compiled layers"),
         ({"schedule": "zbv", "reshard": "always"}, 1, "let go after the forward pass"),
+        ({"schedule": "zbv", "recompute": "selective"}, 1, "recomputed selectively"),
         ({"tied": True}, 1, "cannot share one matrix"),
     ],
     ids=str,
@@ -79,9 +80,11 @@ def test_a_pipeline_that_cannot_be_is_refused_with_the_reason(layout, micro, sai
 
 
 @pytest.mark.ranks
-@pytest.mark.parametrize("schedule", SCHEDULES)
-def test_two_ranks_of_a_pipeline_train_as_one(schedule):
-    for found in ranks(2)(trained, {"pipeline": 2, "schedule": schedule}):
+@pytest.mark.parametrize(
+    "more", [*({"schedule": name} for name in SCHEDULES), {"schedule": "zbv", "recompute": "full"}], ids=str
+)
+def test_two_ranks_of_a_pipeline_train_as_one(more):
+    for found in ranks(2)(trained, {"pipeline": 2} | more):
         assert max(apart(found, alone()).values()) < CLOSE
 
 
@@ -109,7 +112,7 @@ def judged_between(layout):
 
 
 @pytest.mark.ranks
-@pytest.mark.parametrize("schedule", ["1f1b", "interleaved", "zbv"])
+@pytest.mark.parametrize("schedule", ["1f1b", "zbv"])
 def test_a_pipeline_judges_between_steps_and_changes_the_size_of_parts(schedule):
     expected, sums = judged_between({})
     for found, judged in ranks(2)(judged_between, {"pipeline": 2, "schedule": schedule}):
@@ -151,6 +154,23 @@ def own_weights(module):
 
 
 @pytest.mark.ranks
+def test_a_block_is_made_again_once_a_part_whatever_the_schedule():
+    once = ranks(2)(operations, {"pipeline": 2, "schedule": "zbv"})
+    twice = ranks(2)(operations, {"pipeline": 2, "schedule": "zbv", "recompute": "full"})
+    for (plain, _, parts), (again, _, _) in zip(once, twice, strict=True):
+        assert plain["silu"] == parts * CONFIG.num_hidden_layers // 2
+        assert again["silu"] == 2 * plain["silu"]
+
+
+@pytest.mark.ranks
+@pytest.mark.parametrize("schedule", ["interleaved_zero_bubble", "zbv"])
+def test_gradients_of_parts_add_up_in_fp32_though_the_model_computes_in_16_bits(schedule):
+    one = ranks(2)(trained, {"pipeline": 2}, "bf16")[0]
+    other = ranks(2)(trained, {"pipeline": 2, "schedule": schedule}, "bf16")[0]
+    assert apart(one, other)["gradients"] < 1e-5
+
+
+@pytest.mark.ranks
 @pytest.mark.parametrize(("schedule", "borders"), [("1f1b", 1), ("zbv", 2)])
 def test_in_a_step_weights_and_gradients_travel_once_and_hidden_states_once_a_part(schedule, borders):
     for seen, sharded, parts in ranks(4)(operations, {"pipeline": 2, "shard": 2, "schedule": schedule}):
@@ -158,15 +178,33 @@ def test_in_a_step_weights_and_gradients_travel_once_and_hidden_states_once_a_pa
         assert seen["send"] == seen["recv_"] == borders * parts
 
 
+SHARDS, PIECES, CHUNKS = {"shard": 2}, {"tensor": 2}, {"context": 2}
+slow = pytest.mark.slow
+
+
 @pytest.mark.ranks
 @pytest.mark.parametrize(
-    "layout",
+    ("size", "more"),
     [
-        {"pipeline": 2, "shard": 2},
-        {"pipeline": 2, "shard": 2, "schedule": "zbv"},
+        (4, SHARDS | {"schedule": "interleaved_zero_bubble", "recompute": "selective"}),
+        (4, PIECES | {"schedule": "zbv", "loss_parallel": False}),
+        (4, CHUNKS | {"schedule": "1f1b", "recompute": "full"}),
+        *[pytest.param(4, more | {"schedule": schedule}, marks=slow)
+          for schedule in SCHEDULES for more in (SHARDS, {"replicate": 2}, PIECES, CHUNKS)],
+        *[pytest.param(4, SHARDS | {"schedule": schedule, "reshard": "always"}, marks=slow)
+          for schedule in ("gpipe", "1f1b", "interleaved", "looped_bfs")],
+        *[pytest.param(4, SHARDS | {"schedule": schedule, "recompute": kind}, marks=slow)
+          for schedule in ("1f1b", "interleaved", "zbv") for kind in ("full", "selective")],
+        (8, SHARDS | PIECES | {"schedule": "zbv", "recompute": "full"}),
+        *[pytest.param(8, SHARDS | PIECES | {"schedule": schedule}, marks=slow) for schedule in SCHEDULES],
+        *[pytest.param(8, SHARDS | CHUNKS | {"schedule": schedule}, marks=slow) for schedule in ("1f1b", "zbv")],
+        pytest.param(8, CHUNKS | PIECES | {"schedule": "dualpipev"}, marks=slow),
+        *[pytest.param(16, SHARDS | CHUNKS | PIECES | {"schedule": schedule, "recompute": "full"}, marks=slow)
+          for schedule in ("interleaved", "zbv")],
     ],
     ids=str,
-)
-def test_four_ranks_of_a_pipeline_of_shards_train_as_one(layout):
-    for found in ranks(4)(trained, layout):
+)  # fmt: skip
+def test_a_pipeline_of_shards_pieces_and_chunks_trains_as_one(size, more):
+    """Up to all dimensions at once, on 16 ranks."""
+    for found in ranks(size)(trained, {"pipeline": 2} | more):
         assert max(apart(found, alone()).values()) < CLOSE

@@ -17,7 +17,7 @@ from puna.errors import ConfigError, DataError, PunaError
 from puna.model import weights as model_weights
 from puna.model.attend import causal
 from puna.quant.source import open_weights
-from puna.train.checkpoint import Checkpoints, damage, read
+from puna.train.checkpoint import Checkpoints, damage
 from puna.train.recipe import read_recipe
 from puna.train.start import carry_out, start
 
@@ -32,8 +32,9 @@ def place(tmp_path_factory):
 
 def told_by(folder):
     records = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
-    times = ("seconds", "data_s")
-    return [{key: value for key, value in record.items() if key not in times} for record in records]
+    costs = ("seconds", "data_s", "tokens_s", "memory", "time")
+    return [{key: value for key, value in record.items() if key not in costs}
+            for record in records if record["event"] != "begun"]  # fmt: skip
 
 
 def test_the_loss_falls_and_a_model_is_written_that_opens(place):
@@ -46,9 +47,11 @@ def test_the_loss_falls_and_a_model_is_written_that_opens(place):
     weights = open_weights(hub.find(str(folder / "whole" / "model")))
     model = model_weights.load(weights, torch.float32)
     run = start(recipe, folder / "whole")
-    assert list(carry_out(run)) == [] and run.model.lm_head.weight is run.model.model.embed_tokens.weight
+    assert (
+        list(carry_out(run)) == [] and run.models[0].lm_head.weight is run.models[0].model.embed_tokens.weight
+    )
     tokens = torch.arange(12)[None]
-    ours, read_back = (one.float()(tokens, tokens, causal) for one in (run.model, model))
+    ours, read_back = (one.float()(tokens, tokens, causal) for one in (run.models[0], model))
     torch.testing.assert_close(read_back, ours, atol=1e-5, rtol=1e-5)  # both in the 16 bits that were written
 
 
@@ -118,8 +121,6 @@ def test_a_torn_checkpoint_is_never_loaded_and_the_one_before_is(place, tmp_path
     data[len(data) // 2] ^= 1
     file.write_bytes(data)
     assert damage(newest) and store.newest().name == "step-00000003"
-    with pytest.raises(DataError, match="not as it was written"):
-        read(newest, {})
     (store.newest() / "checkpoint.json").unlink()
     assert store.newest() is None
 

@@ -12,7 +12,7 @@ HIDDEN = {
     code: "\N{REPLACEMENT CHARACTER}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"
 }
 HIDDEN |= dict.fromkeys((*range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x200E, 0x200F, 0xFEFF), "")
-VOID = ("meta", "wbr")
+VOID = ("meta", "wbr", "input")
 
 
 class Html(str):

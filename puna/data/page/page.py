@@ -1,16 +1,12 @@
-"""The report of a run as one page: nothing is fetched, no script is needed, and it prints.
-
-Documents on it are hostile: html.py escapes them, and the page forbids itself scripts and requests besides.
-"""
+"""The report of a run as one page, for a person who asks what became of the documents."""
 
 import shlex
-from pathlib import Path
 from typing import Any
 
 from puna.data.page import counts, texts
 from puna.data.page.html import Html, Inside, joined, tag
+from puna.data.page.sheet import sheet
 
-POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 KEY = tag("p", tag("i"), "kept", tag("i", cls="dropped"), "dropped", cls="note key")
 
 
@@ -19,14 +15,6 @@ def page(facts: dict[str, Any], found: dict[str, Any], run: str) -> str:
     title = f"{facts['name']}: what became of the documents"
     parts = [part for part in _parts(facts, found, run) if part[2] is not None]
     links = [tag("a", name, href=f"#{key}") for key, name, _ in parts]
-    head = [
-        tag("meta", charset="utf-8"),
-        tag("meta", http_equiv="Content-Security-Policy", content=POLICY),
-        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        tag("meta", name="referrer", content="no-referrer"),
-        tag("title", title),
-        tag("style", Html((Path(__file__).parent / "style.css").read_text(encoding="utf-8"))),
-    ]
     body = [
         tag("h1", facts["name"]),
         _lead(facts),
@@ -41,7 +29,7 @@ def page(facts: dict[str, Any], found: dict[str, Any], run: str) -> str:
             f"Run {facts['run']} · the same facts as JSON: puna data report {shlex.quote(run)} --json",
         )
     )
-    return "<!doctype html>\n" + tag("html", tag("head", head), tag("body", body), lang="en") + "\n"
+    return sheet(title, body)
 
 
 def _lead(facts: dict[str, Any]) -> Html:
