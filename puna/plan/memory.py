@@ -24,7 +24,7 @@ from puna.settings import Settings
 
 Count = Annotated[int, Field(ge=1)]
 WIDE = 4  # bytes of masters, of each of AdamW's two moments, of reduced gradients
-CHUNK = 1 << 23  # logits held at once (train/loss.py; a test holds the two together)
+CHUNK, CHUNK_GPU = 1 << 23, 1 << 30  # logits held at once (train/loss.py; a test holds them together)
 # where a CPU keeps chances: texts in fp32 from, texts to, queries at once (model/products.py; the same test)
 PRODUCTS = (128, 2048, 128)
 
@@ -37,7 +37,7 @@ class Work(Settings):
     micro: Count = 1  # sequences that a rank reads at once
     dtype: Literal["fp32", "bf16", "fp8"] = "bf16"
     optimizer: Literal["adamw", "muon"] = "adamw"
-    device: Literal["cuda", "cpu"] = "cuda"
+    device: Literal["cuda", "cpu", "fake"] = "cuda"  # fake: as a CPU, without what a kernel makes inside
     text: Count | None = None  # tokens of a text on average; None: one fills the sequence
 
     def parts(self, layout: Layout) -> int:
@@ -165,7 +165,7 @@ class _Rank:
         """What attention leaves: its result, once more in the order that o_proj reads, and its sums."""
         n, e, heads = self.n, self.e, self.c.num_attention_heads // self.t
         text = min(self.work.text or self.work.sequence, self.work.sequence)
-        if self.work.device == "cpu" and (1 if e == 2 else PRODUCTS[0]) <= text <= PRODUCTS[1]:
+        if self.work.device != "cuda" and (1 if e == 2 else PRODUCTS[0]) <= text <= PRODUCTS[1]:
             return n * (queries * e + heads * (text + PRODUCTS[2]) // 2 * e)  # chances
         return n * (2 * queries * e + heads * WIDE)
 
@@ -190,12 +190,13 @@ class _Rank:
         """Activations at the end of a forward pass, of all parts under way."""
         layers = sum(self.part.layers[stage] for stage in self.passes)
         turns = WIDE * self.n * self.c.head_dim  # of RoPE
-        activations = layers * self.left() + len(self.passes) * turns
+        turned = sum(self.part.layers[stage] > 0 for stage in self.passes)
+        activations = layers * self.left() + turned * turns
         return {"activations": activations, "pipeline": self.travels() if self.layout.pipeline > 1 else 0}
 
     def travels(self) -> int:
-        """Hidden states between stages: PyTorch's have places for those of all parts, and for their gradients,
-        and keep what they sent.
+        """Hidden states between stages: there are places for those of all parts, and for their gradients, and
+        what was sent is kept.
         """
         part, last = self.part, len(self.part.layers) - 1
         ways = 2 * len(part.layers) - part.embeds - part.heads
@@ -230,19 +231,27 @@ class _Rank:
         return WIDE * (numbers + others)
 
     def loss(self) -> Terms:
-        c, n, e = self.c, self.n, self.e
-        words = c.vocab_size // (self.t if self.layout.loss_parallel else 1)
-        rows = min(n, max(1, CHUNK // words))
-        logits = rows * words
-        narrow = e if e < WIDE else 0  # logits as they come, and their gradient as it goes
-        before = (WIDE + narrow) if rows < n else 0  # of the chunk before
-        head = words * c.hidden_size
-        chunk = max(logits * (WIDE + narrow) + before * logits, logits * (WIDE + narrow) + e * head)
-        gathered = (self.numbers if self.never else self.root + self.w) * e if self.fsdp else 0
-        terms = {"loss": chunk + WIDE * head + n * c.hidden_size * e, "gathered": gathered}
+        """The last of its chunks (train/loss.py)."""
+        terms = {"loss": self.chunk() + self.n * self.c.hidden_size * self.e}
+        if self.fsdp:
+            terms["gathered"] = (self.numbers if self.never else self.root + self.w) * self.e
         waits = self.waiting()
         waits["activations"] += self.last_norm()
         return _sum(self.resident(), self.before(), waits, terms)
+
+    def chunk(self) -> int:
+        """Logits, which become their gradient, or what becomes the head's: whichever takes more."""
+        cpu, e, narrow = self.work.device != "cuda", self.e, self.e < WIDE
+        words = self.c.vocab_size // (self.t if self.layout.loss_parallel else 1)
+        head, rows = words * self.c.hidden_size, max(1, (CHUNK if cpu else CHUNK_GPU) // words)
+        logits, chunks = min(self.n, rows) * words, -(-self.n // rows)
+        several = chunks > 1
+        wide = WIDE if narrow and (cpu or self.t > 1) else 0  # a copy in fp32; one kernel needs none
+        summed = (WIDE + e if narrow else WIDE * min(chunks - 1, 2)) * head  # of the chunks before
+        reading = logits * (e + wide + (e if several else 0)) + several * summed
+        inside = narrow and several and self.work.device == "cpu"
+        found = e + (WIDE if inside else 0)  # a CPU adds it up by way of a wide copy
+        return max(reading, logits * e + found * head + several * summed)
 
     def gathered(self) -> int:
         """Weights at hand on the way back: this block's, and the next one's on the way."""

@@ -47,6 +47,7 @@ class Tracked:
 
 def rehearse(config: ModelConfig, layout: Layout, work: Work) -> list[Tracked]:
     """The first, a middle and the last place of the pipeline, each in a process of its own."""
+    layout = layout.model_copy(update={"compile": False})  # compilers want numbers
     places = sorted({0, layout.pipeline // 2, layout.pipeline - 1})
     with multiprocessing.get_context("spawn").Pool(hardware.cores(), maxtasksperchild=1) as processes:
         asked = [(config, layout, work, place) for place in places]
@@ -58,7 +59,7 @@ def track(config: ModelConfig, layout: Layout, work: Work, place: int) -> Tracke
     start = time.perf_counter()
     torch.set_num_threads(1)
     warnings.simplefilter("ignore", UserWarning)  # PyTorch's own, of FSDP looking at tensors without numbers
-    work = work.model_copy(update={"device": "cpu"})  # where the rehearsal is, and what attention keeps there
+    work = work.model_copy(update={"device": "fake"})
     rank = place * (layout.ranks // layout.pipeline)
     dist.init_process_group("fake", rank=rank, world_size=layout.ranks, store=FakeStore())
     world = World(layout)
@@ -98,11 +99,9 @@ class _Rank:
         ids, ones = torch.zeros(rows, dtype=torch.long), torch.ones(rows)
         self.part = Part(ids, ids, ids, torch.zeros(work.micro, work.sequence, dtype=torch.long), ones)
         between = (rows[0], rows[1] // layout.tensor, config.hidden_size)
-        ways = [
-            (m.model.embed_tokens is None) + (m.lm_head is None) for m in models
-        ]  # hidden states, gradients
-        room = (sum(ways) * work.parts(layout), *between)  # PyTorch's stages make it for all parts at once
-        self.travel = torch.empty(room, dtype=DTYPES[work.dtype]) if sum(ways) else None
+        ways = sum((m.model.embed_tokens is None) + (m.lm_head is None) for m in models)
+        room = (ways * work.parts(layout), *between)  # PyTorch's stages make it for all parts at once
+        self.travel = torch.empty(room, dtype=DTYPES[work.dtype]) if ways else None
 
     def forward(self, stage: int) -> Callable[[], None]:
         """One stage's pass; what is returned is its way back."""
@@ -133,15 +132,14 @@ class _Rank:
 
 
 def _steps(rank: _Rank, parts: int) -> None:
-    """As many parts under way as there may be, with gradients of earlier ones there; then the last one."""
-    under_way = [rank.forward(stage) for stage in rank.passes]
+    """As many parts under way as there may be, with gradients of earlier ones there; then their ways back."""
     rank.send(gradients=parts == 1)
     if parts > 1:
         for stage in range(len(rank.models)):  # from now on every gradient has its place
-            under_way.pop(0)()
-            under_way.append(rank.forward(stage))
-        while len(under_way) > 1:
-            under_way.pop(0)()
-        rank.send(gradients=True)
-    while under_way:
-        under_way.pop(0)()
+            rank.forward(stage)()
+    under_way = [(stage, rank.forward(stage)) for stage in rank.passes]
+    under_way.sort(key=lambda one: -one[0])  # back through the last stage first
+    while len(under_way) > 1:
+        under_way.pop(0)[1]()
+    rank.send(gradients=True)
+    under_way.pop()[1]()
