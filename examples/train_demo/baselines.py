@@ -36,7 +36,9 @@ class Counts:
         """Of the last token of each row after the others. (N,)"""
         keys = self._keys(rows)
         times = _looked_up(self.seen, self.times, keys)
-        kinds, total = (_looked_up(self.before, held, keys // self.vocabulary) for held in (self.kinds, self.all))
+        kinds, total = (
+            _looked_up(self.before, held, keys // self.vocabulary) for held in (self.kinds, self.all)
+        )
         shorter = self.below.chance(rows[:, 1:]) if self.below else np.full(len(rows), 1 / self.vocabulary)
         return np.where(total > 0, (times + kinds * shorter) / np.maximum(total + kinds, 1), shorter)
 
