@@ -75,7 +75,7 @@ def train(
     out: Path,
     steps: int | None = None,
     threads: int | None = None,
-    processes: Processes = Processes(),  # noqa: B008 (frozen)
+    processes: Processes = Processes(),
     sample: Annotated[tuple[str, ...], Parameter(allow_leading_hyphen=True)] = (),
     profile: str | None = None,
     showing: Showing = Showing(),  # noqa: B008 (frozen)

@@ -83,9 +83,14 @@ class Layout(Settings):
 
     def _shard_rules(self) -> list[tuple[bool, str, str]]:
         pieces, again = self.shard * self.context, self.reshard
+        if not isinstance(again, int):
+            return []
         return [
-            (not isinstance(again, int) or pieces % again == 0, f"reshard = {again} does not divide the "
-             f"{pieces} ranks that share a tensor (shard x context)", 'a divisor, "always" or "never"'),
+            (pieces % again == 0, f"reshard = {again} does not divide the {pieces} ranks that share a tensor "
+             "(shard x context)", 'a divisor, "always" or "never"'),
+            # FSDP forms the smaller groups among these ranks alone, and the others never answer (torch 2.13)
+            (self.tensor == self.pipeline == 1, f"reshard = {again} does not go with tensor or pipeline",
+             'reshard = "always" or "never"'),
         ]  # fmt: skip
 
     def _context_rules(self, sequence: int) -> list[tuple[bool, str, str]]:

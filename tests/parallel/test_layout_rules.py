@@ -18,6 +18,7 @@ from puna.parallel.layout import Layout
         ({"shard": 4, "reshard": 3}, {}, 64, 8, "reshard = 3 does not divide the 4 ranks"),
         ({"pipeline": 2, "schedule": "zbv", "compile": True}, {}, 64, 8, "zbv takes the backward pass apart"),
         ({"context": 2, "tensor": 2}, {}, 60, 8, "sequences of 60 tokens do not fall into 8 pieces"),
+        ({"shard": 4, "tensor": 2, "reshard": 2}, {}, 64, 8, "does not go with tensor or pipeline"),
         ({"reshard": 2}, {}, 64, 8, "reshard = 2 does not divide the 1 ranks"),
     ],
 )

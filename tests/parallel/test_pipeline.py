@@ -64,7 +64,6 @@ def test_a_v_shaped_schedule_ends_where_it_began():
         ),
         ({"schedule": "zbv", "compile": True}, 1, "in compiled layers"),
         ({"schedule": "zbv", "reshard": "always"}, 1, "let go after the forward pass"),
-        ({"schedule": "zbv", "recompute": "selective"}, 1, "recomputed selectively"),
         ({"tied": True}, 1, "cannot share one matrix"),
     ],
     ids=str,

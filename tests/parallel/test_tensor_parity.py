@@ -89,7 +89,8 @@ ALL = [
     {"replicate": 2, "shard": 2, "reshard": "never"},
     {"shard": 4, "reshard": "never", "recompute": "selective"},
     {"replicate": 2, "shard": 2, "tensor": 2, "recompute": "selective"},
-    {"shard": 4, "tensor": 2, "reshard": 2, "recompute": "full"},
+    {"shard": 4, "tensor": 2, "reshard": "never", "recompute": "full"},
+    {"replicate": 2, "shard": 4, "reshard": 2},
 ]
 
 

@@ -119,7 +119,9 @@ def test_shards_that_are_cut_or_damaged_end_the_run_with_a_sentence(tmp_path):
     recipe = read_recipe(nursery(tmp_path))
     shard = tmp_path / "a" / shard_name(0)
     good = shard.read_bytes()
-    with pytest.raises(DataError, match=r"000000\.tokens: it was changed while it was read"):
+    with pytest.raises(
+        DataError, match=r"000000\.tokens: (it was changed while it was read|[^{]*cut or damaged)"
+    ):
         for step in carry_out(start(recipe, tmp_path / "run")):
             if step.step == 4:
                 os.truncate(shard, len(good) // 3)
@@ -128,7 +130,7 @@ def test_shards_that_are_cut_or_damaged_end_the_run_with_a_sentence(tmp_path):
     with pytest.raises(DataError, match=r"id [\d,]+ in a vocabulary of 262: the shards are damaged"):
         shard.write_bytes(good)
         for step in carry_out(start(recipe, tmp_path / "run")):
-            if step.step == 4:
+            if step.step >= 4:
                 with open(shard, "r+b") as file:
                     file.seek(HEADER)
                     file.write(b"\xff" * (len(good) // 2))

@@ -1,0 +1,85 @@
+"""What counting words does on the text that a run never saw: one, two and three tokens, in bits a byte.
+
+    python examples/train_demo/baselines.py RUN
+
+Counted on the tokens that the run may train on, smoothed after Witten and Bell, judged on the run's own
+held-out targets. Exits with 1 where the model is not at least LESS of a bit below three tokens.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from puna.tokenizer.formats import load
+from puna.train.batches import Batches
+from puna.train.history import read_history
+from puna.train.recipe import TrainRecipe
+from puna.train.run import JUDGED
+
+LESS = 0.15  # bits a byte below counting three tokens: asked of the demo's model
+
+
+class Counts:
+    """How often each row of n tokens stands in `rows` (N, n), and what follows its first n - 1."""
+
+    def __init__(self, rows: np.ndarray, vocabulary: int, below: "Counts | None"):
+        self.vocabulary, self.below = vocabulary, below
+        self.seen, self.times = np.unique(self._keys(rows), return_counts=True)
+        before = self.seen // vocabulary
+        self.before, first = np.unique(before, return_index=True)
+        self.kinds = np.diff(np.append(first, len(before)))  # different tokens that follow
+        self.all = np.add.reduceat(self.times, first)
+
+    def chance(self, rows: np.ndarray) -> np.ndarray:
+        """Of the last token of each row after the others. (N,)"""
+        keys = self._keys(rows)
+        times = _looked_up(self.seen, self.times, keys)
+        kinds, total = (
+            _looked_up(self.before, held, keys // self.vocabulary) for held in (self.kinds, self.all)
+        )
+        shorter = self.below.chance(rows[:, 1:]) if self.below else np.full(len(rows), 1 / self.vocabulary)
+        return np.where(total > 0, (times + kinds * shorter) / np.maximum(total + kinds, 1), shorter)
+
+    def _keys(self, rows: np.ndarray) -> np.ndarray:
+        key = np.zeros(len(rows), np.int64)
+        for column in rows.T.astype(np.int64):
+            key = key * self.vocabulary + column
+        return key
+
+
+def _looked_up(keys: np.ndarray, values: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    place = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
+    return np.where(keys[place] == wanted, values[place], 0).astype(float)
+
+
+def main(folder: Path) -> int:
+    recipe = TrainRecipe.read(json.loads((folder / "recipe.json").read_text()), str(folder))
+    tokenizer = load(recipe.tokenizer)
+    batches = Batches(recipe, "cpu")
+    (name, row), *_ = batches.rows.items()
+    learned = row.shards.window(0, row.units * row.unit).tokens.astype(np.int64)
+    rows, size = np.lib.stride_tricks.sliding_window_view(learned, 3), row.shards.vocabulary
+    asked = []
+    for part in batches.held_out(name, JUDGED):
+        tokens, targets, weights = (x.numpy() for x in (part.tokens, part.targets, part.weights))
+        previous = np.concatenate([tokens[:, :1], tokens[:, :-1]], axis=1)
+        asked.append(np.stack([previous, tokens, targets], -1)[weights > 0])
+    asked = np.concatenate(asked)  # (N, 3)
+    text = sum(len(tokenizer.bytes_of(token)) for token in asked[:, 2].tolist())
+    one = Counts(rows[:, 2:], size, None)
+    two = Counts(rows[:, 1:], size, one)
+    three = Counts(rows, size, two)
+    found = {}
+    for label, counts, width in (("one token", one, 1), ("two tokens", two, 2), ("three tokens", three, 3)):
+        found[label] = float(-np.log2(counts.chance(asked[:, -width:])).sum() / text)
+        print(f"{label:>14}: {found[label]:.3f} bits a byte")
+    judged = [record for record in read_history(folder).told("judged") if name in record["bits_per_byte"]]
+    model = judged[-1]["bits_per_byte"][name]
+    print(f"{'the model':>14}: {model:.3f} bits a byte; asked for: below {found['three tokens'] - LESS:.3f}")
+    return 0 if model < found["three tokens"] - LESS else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))
