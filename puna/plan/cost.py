@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from puna.plan.machines import GOODPUT, Gpu
 
 # times the GPU's watts, with its share of processors, fans and network: a DGX H100 takes at most 10.2 kW for
-# 8 x 700 W [NVIDIA DGX H100 data sheet], in training about four fifths of that
+# 8 x 700 W [NVIDIA DGX H100 data sheet], of which training is taken to use four fifths
 SERVER = 1.45
 
 

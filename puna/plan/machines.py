@@ -75,23 +75,21 @@ def room(processor: Gpu) -> float:
     return USABLE * processor.memory
 
 
-# What is reached. Shares of a peak, or of a link.
-USABLE = (
-    0.94  # of memory: CUDA's context, NCCL's buffers and gaps take the rest (H100: 79.6 GiB shown, ~75 used)
-)
-MATRICES = 0.81  # of the peak: 798 of 989 TFLOP/s for large bf16 products on an H100 (docs/gpu.md)
-SMALL = 64  # rows or columns that a product loses at its edges: a side of d reaches d / (d + SMALL)
-ATTENTION = (0.62, 0.52)  # forward, backward, of the peak, head width 128 [FlashAttention-3, Figures 5 and 6]
-MEMORY = 0.80  # of the bandwidth, for what goes through number by number
-LINK = 0.80  # of a link, for collectives of many megabytes [NCCL tests: 360 of 450 GB/s on H100]
-ALONE = 0.92  # of all that over hours on one GPU: power limits, gaps between kernels
-A_DOUBLING = (
-    0.011  # lost again each time the ranks double, the slowest sets the pace; fitted to Llama 3's first row
-)
+# What is reached: shares of a peak, or of a link. "believed": from what others report, not measured by us.
+USABLE = 0.94  # of memory; CUDA's context, NCCL's buffers and gaps take the rest: believed
+MATRICES = 0.81  # of the peak: 798 of 989 TFLOP/s, large bf16 products, measured on an H100 with torch 2.11
+SMALL = 64  # what a product loses at its edges, a side of d reaches d / (d + SMALL): believed
+# of the peak, forward and backward, long texts, heads 128 wide: believed of FlashAttention-3, and raised from
+# 0.55 and 0.45 with the three rows of published.TABLE_4 in view
+ATTENTION = (0.62, 0.52)
+MEMORY = 0.80  # of the bandwidth, for what goes through number by number: believed
+LINK = 0.80  # of a link, for collectives of many megabytes: believed
+ALONE = 0.92  # of all that over hours on one GPU, with power limits and gaps between kernels: believed
+A_DOUBLING = 0.011  # lost again each time the ranks double: fitted to the first row of published.TABLE_4
 GOODPUT = 0.90  # of time, above which Llama 3 405B trained [P 3.3.4]: restarts, maintenance
-EAGER = 2.5  # times the traffic of compiled blocks, where each operation reads and writes by itself
-CPU = 0.60  # of the rate of its products, on a CPU in training (docs/log.md: 60 to 62%)
-BF16_UNITS = 2.2  # bf16 products over fp32 ones with avx512_bf16: 215 over 95 GFLOP/s a core, Zen 4
+EAGER = 2.5  # times the traffic of compiled blocks, where each operation reads and writes by itself: believed
+CPU = 0.60  # of the rate of its products: 60 to 62%, measured in bf16 on two threads, 19M parameters
+BF16_UNITS = 2.2  # bf16 products over fp32 ones with avx512_bf16: 215 over 95 GFLOP/s a core, Zen 4, measured
 UPDATE = 28  # bytes a number: masters and two moments in and out, its gradient in
 
 

@@ -250,7 +250,7 @@ class _Rank:
         summed = (WIDE + e if narrow else WIDE * min(chunks - 1, 2)) * head  # of the chunks before
         reading = logits * (e + wide + (e if several else 0)) + several * summed
         inside = narrow and several and self.work.device == "cpu"
-        found = e + (WIDE if inside else 0)  # a CPU adds it up by way of a wide copy
+        found = WIDE if inside else e  # a CPU adds it up by way of a wide copy
         return max(reading, logits * e + found * head + several * summed)
 
     def gathered(self) -> int:
@@ -274,7 +274,8 @@ class _Rank:
         mlp = 2 * n * c.intermediate_size // self.t * e + (n + s) * c.hidden_size * e
         norm = 3 * s * c.hidden_size * WIDE + n * c.hidden_size * e
         done = self.w if moment == 2 else c.intermediate_size * c.hidden_size // self.t
-        head = c.vocab_size * c.hidden_size // self.t * e if self.part.heads else 0
+        alone = self.part.heads and self.parts == 1  # later it is part of the sum
+        head = c.vocab_size * c.hidden_size // self.t * e if alone else 0
         gradients = {"gradients": done * e + head}
         if self.fsdp and moment and self.parts == 1:  # else it stands where the sum of the parts stood
             gradients["reduced"] = WIDE * self.w
