@@ -43,10 +43,8 @@ class Held(TorchDispatchMode):
         self.now -= self.sizes.pop(number)
 
     def __enter__(self) -> "Held":
-        self.resize, self.tries = (
-            torch.UntypedStorage.resize_,
-            ShardingPropagator._propagate_tensor_meta_non_cached,
-        )
+        self.resize = torch.UntypedStorage.resize_
+        self.tries = ShardingPropagator._propagate_tensor_meta_non_cached
 
         def resize(storage: torch.UntypedStorage, size: int) -> Any:
             done = self.resize(storage, size)
@@ -61,15 +59,17 @@ class Held(TorchDispatchMode):
             finally:
                 self.trying = False
 
-        torch.UntypedStorage.resize_ = resize  # type: ignore[assignment, method-assign]
-        ShardingPropagator._propagate_tensor_meta_non_cached = tries  # type: ignore[assignment, method-assign]
+        self._set(resize, tries)
         super().__enter__()
         return self
 
     def __exit__(self, *problem: Any) -> None:
-        torch.UntypedStorage.resize_ = self.resize  # type: ignore[assignment, method-assign]
-        ShardingPropagator._propagate_tensor_meta_non_cached = self.tries  # type: ignore[assignment, method-assign]
+        self._set(self.resize, self.tries)
         super().__exit__(*problem)
+
+    def _set(self, resize: Any, tries: Any) -> None:
+        torch.UntypedStorage.resize_ = resize  # type: ignore[method-assign]
+        ShardingPropagator._propagate_tensor_meta_non_cached = tries  # type: ignore[method-assign]
 
     def __torch_dispatch__(self, operation: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if any(issubclass(kind, DTensor) for kind in types):

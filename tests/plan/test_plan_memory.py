@@ -16,7 +16,7 @@ from puna.plan.memory import Work, memory, memory_at
 
 ROOT = Path(puna.__file__).parent.parent
 SMALL = ModelConfig(
-    hidden_size=512, num_hidden_layers=14, num_attention_heads=8, num_key_value_heads=4, intermediate_size=1536,
+    hidden_size=512, num_hidden_layers=6, num_attention_heads=8, num_key_value_heads=4, intermediate_size=1536,
     vocab_size=4096,
 )  # fmt: skip
 
