@@ -1,7 +1,7 @@
 """What the same sums say of runs whose cost was published: the planner's own test, line by line.
 
-Two constants (machines.py: A_DOUBLING, ATTENTION) were set with the three shares of the peak in view; the hours
-are predictions. Layouts of the 8B and the 70B were never published, so theirs are ours.
+Two constants (machines.py: A_DOUBLING, ATTENTION) were set with the three shares of the peak in view; the
+hours are predictions. Layouts of the 8B and the 70B were never published, so theirs are ours.
 """
 
 from dataclasses import dataclass
