@@ -28,7 +28,7 @@ SHAPES = {
 }  # fmt: skip
 BATCH = {"19m": (4, 512), "135m": (2, 512)}  # sequences, tokens in each
 SIDES = ("trainer-fp32", "trainer-bf16", "puna-fp32", "puna-bf16")
-LEVERS = ("builtin-attention", "naive-loss")  # puna-bf16 without one of ours
+LEVERS = ("compiled", "builtin-attention", "naive-loss")  # puna-bf16 with or without one thing
 
 
 def one(side: str, shape: str) -> list[float]:
@@ -80,47 +80,56 @@ def trainer(side: str, shape: str) -> list[float]:
     return [b - a for a, b in itertools.pairwise(marks)][WARM:]
 
 
+def model_of(shape: str):
+    """Our model of this shape, its first weights drawn."""
+    from puna.model.config import ModelConfig
+    from puna.model.init import initialize
+    from puna.model.transformer import Llama
+
+    config = ModelConfig(**SHAPES[shape], tie_word_embeddings=shape == "135m")
+    model = Llama(config).requires_grad_(True)
+    initialize(model, config, 0)
+    return model
+
+
+def batch(number: int, shape: str) -> list:
+    """Step `number` as our loop reads it, each row one document."""
+    import torch
+
+    from puna.train.batches import Part
+
+    ids = tokens(number, shape)
+    B, T = ids.shape
+    weights = torch.ones(B, T)
+    weights[:, -1] = 0
+    owner = torch.arange(B)[:, None].expand(B, T)
+    return [Part(ids, ids.roll(-1, 1), torch.arange(T).expand(B, T), owner, weights)]
+
+
 def ours(side: str, shape: str) -> list[float]:
     import torch
 
     from puna.model import attend
-    from puna.model.config import ModelConfig
-    from puna.model.init import initialize
-    from puna.model.transformer import Llama
-    from puna.train import batches as batches_file
-    from puna.train import loss as loss_file
-    from puna.train.batches import Part, next_token_loss
+    from puna.parallel.compile import compiled
+    from puna.train import batches, loss
     from puna.train.health import Health, HealthSettings
     from puna.train.optimizer import Optimizer, OptimizerSettings
     from puna.train.step import Position, in_turn, steps
 
     if "builtin-attention" in side:
-        attend.SHORT = 0
+        attend.by_products = lambda k: False
     if "naive-loss" in side:
-        batches_file.chunked_cross_entropy = loss_file.cross_entropy
-    config = ModelConfig(**SHAPES[shape], tie_word_embeddings=shape == "135m")
-    model = Llama(config).requires_grad_(True)
-    initialize(model, config, 0)
+        batches.chunked_cross_entropy = lambda hidden, head, *more: loss.cross_entropy(
+            hidden.flatten(0, -2), head, *(x.flatten() for x in more[:2])
+        )
+    model = model_of(shape)
+    if "compiled" in side:
+        for block in model.model.layers.values():
+            compiled(block)
     optimizer = Optimizer([model], OptimizerSettings(), torch.bfloat16 if "bf16" in side else torch.float32)
-
-    def batch(number: int) -> list[Part]:
-        ids = tokens(number, shape)
-        B, T = ids.shape
-        positions = torch.arange(T).expand(B, T)
-        weights = torch.ones(B, T)
-        weights[:, -1] = 0
-        owner = torch.arange(B)[:, None].expand(B, T)
-        return [Part(ids, ids.roll(-1, 1), positions, owner, weights)]
-
-    told = steps(
-        in_turn(model, next_token_loss),
-        optimizer,
-        batch,
-        lambda _: 1e-3,
-        Health(HealthSettings()),
-        Position(),
-        WARM + TIMED,
-    )
+    accumulate, health = in_turn(model, batches.next_token_loss), Health(HealthSettings())
+    read = lambda number: batch(number, shape)  # noqa: E731
+    told = steps(accumulate, optimizer, read, lambda _: 1e-3, health, Position(), WARM + TIMED)
     return [step.seconds for step in told][WARM:]
 
 
@@ -161,12 +170,38 @@ def main() -> None:
         for side in sides:
             medians[side].append(statistics.median(apart(side, asked.shape, asked.threads)))
             print(side, round(medians[side][-1], 3), file=sys.stderr, flush=True)
-    count = BATCH[asked.shape][0] * BATCH[asked.shape][1]
-    rates = {
-        side: {"best": round(count / min(s)), "median": round(count / statistics.median(s))}
-        for side, s in medians.items()
+    found = {"machine": facts("torch", "transformers", "accelerate"), "shape": asked.shape} | told(
+        medians, asked.shape
+    )
+    print(json.dumps(found, indent=1))
+
+
+def told(medians: dict[str, list[float]], shape: str) -> dict:
+    """Rates, each side's over both trainers', and ours as a share of what the machine multiplies."""
+    from puna.model.config import ModelConfig
+    from puna.plan.counts import training_flops
+    from puna.train.speed import measured_peak
+
+    (B, T), config = BATCH[shape], ModelConfig(**SHAPES[shape])
+    seconds = {side: {"best": min(s), "median": statistics.median(s)} for side, s in medians.items()}
+    peak, what = measured_peak("cpu", "bf16")
+    cost = training_flops(config, T) * B * T
+    over = {
+        peer: {
+            side: {kind: round(seconds[peer][kind] / s[kind], 3) for kind in s} for side, s in seconds.items()
+        }
+        for peer in ("trainer-bf16", "trainer-fp32")
     }
-    print(json.dumps({"facts": facts("torch", "transformers", "accelerate"), "tokens_s": rates}))
+    return {
+        "tokens_s": {
+            side: {kind: round(B * T / value) for kind, value in s.items()} for side, s in seconds.items()
+        },
+        "over": over,
+        "peak_flops": {"value": round(peak), "of": what},
+        "share_of_peak": {
+            side: round(cost / s["best"] / peak, 3) for side, s in seconds.items() if "bf16" in side
+        },
+    }
 
 
 if __name__ == "__main__":
