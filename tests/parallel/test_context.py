@@ -74,7 +74,7 @@ def test_a_layer_gathers_its_keys_and_values_once_and_scatters_their_gradients_o
         {"context": 4},
         {"shard": 2, "context": 2},
         {"replicate": 2, "context": 2, "reshard": "never"},
-        {"context": 2, "tensor": 2, "recompute": "selective"},
+        pytest.param({"context": 2, "tensor": 2, "recompute": "selective"}, marks=pytest.mark.slow),
         {"pipeline": 2, "context": 2, "schedule": "zbv", "recompute": "full"},
     ],
     ids=str,

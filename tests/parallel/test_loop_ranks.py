@@ -14,7 +14,9 @@ pytestmark = pytest.mark.ranks
 MORE = [{"shard": 2, "tensor": 2}, {"pipeline": 2, "shard": 2}, {"context": 2, "replicate": 2}]
 
 
-@pytest.mark.parametrize("layout", [{"shard": 2}, *MORE], ids=str)
+@pytest.mark.parametrize(
+    "layout", [{"shard": 2}, *(pytest.param(more, marks=pytest.mark.slow) for more in MORE)], ids=str
+)
 def test_muon_moves_sharded_matrices_as_whole_ones_and_their_mean_is_the_mean(layout):
     for found in ranks(math.prod(layout.values()))(walked, layout, "muon"):
         for kind in ("weights", "means"):

@@ -92,8 +92,20 @@ def test_every_measured_configuration_is_within_five_percent():
     "layout",
     [
         {"shard": 64},
-        {"shard": 8, "tensor": 4, "context": 2, "recompute": "selective"},
-        {"pipeline": 2, "shard": 8, "tensor": 4, "schedule": "interleaved", "stages": 2, "recompute": "full"},
+        pytest.param(
+            {"shard": 8, "tensor": 4, "context": 2, "recompute": "selective"}, marks=pytest.mark.slow
+        ),
+        pytest.param(
+            {
+                "pipeline": 2,
+                "shard": 8,
+                "tensor": 4,
+                "schedule": "interleaved",
+                "stages": 2,
+                "recompute": "full",
+            },
+            marks=pytest.mark.slow,
+        ),
     ],
     ids=str,
 )
