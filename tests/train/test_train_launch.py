@@ -101,7 +101,7 @@ def test_the_scripts_are_ones_that_bash_and_python_take(place):
 def test_the_manifest_is_one_that_kubernetes_and_its_operator_take(place):
     yaml = pytest.importorskip("yaml", reason="PyYAML reads the manifest")
     text = launch_file(
-        "kubernetes", place, "/work/run", Cluster(nodes=4, least=2, image="puna:1", claim="shared")
+        "kubernetes", place, "/runs/nano", Cluster(nodes=4, least=2, image="puna:1", claim="shared")
     )
     recipe, job = yaml.safe_load_all(text)
     assert recipe["data"]["recipe.toml"] == place.read_text()
@@ -118,7 +118,7 @@ def test_the_manifest_is_one_that_kubernetes_and_its_operator_take(place):
     assert job["spec"]["runPolicy"]["cleanPodPolicy"] in ("All", "Running", "None")
     [container] = worker["template"]["spec"]["containers"]
     assert container["name"] == "pytorch" and container["resources"]["limits"] == {"nvidia.com/gpu": 8}
-    assert {one["name"]: one["value"] for one in container["env"]}["OUT"] == "/work/run"
+    assert {one["name"]: one["value"] for one in container["env"]}["OUT"] == "/runs/nano"
     kubernetes = pytest.importorskip("kubernetes_validate", reason="it has the schemas of Kubernetes")
     pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "one"}, "spec": worker["template"]["spec"]}
     for version in ("1.33", kubernetes.latest_version()):
