@@ -2,18 +2,19 @@
 
     python examples/train_demo/baselines.py RUN
 
-Counted on the tokens that the run may train on, smoothed after Witten and Bell, judged on the run's own
+Counted on what the run read, no more and no less, smoothed after Witten and Bell, judged on the run's own
 held-out targets. Exits with 1 where the model is not at least LESS of a bit below three tokens.
 """
 
 import json
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
 from puna.tokenizer.formats import load
-from puna.train.batches import Batches
+from puna.train.batches import Batches, Part
 from puna.train.history import read_history
 from puna.train.recipe import TrainRecipe
 from puna.train.run import JUDGED
@@ -59,18 +60,13 @@ def main(folder: Path) -> int:
     tokenizer = load(recipe.tokenizer)
     batches = Batches(recipe, "cpu")
     (name, row), *_ = batches.rows.items()
-    learned = row.shards.window(0, row.units * row.unit).tokens.astype(np.int64)
-    rows, size = np.lib.stride_tricks.sliding_window_view(learned, 3), row.shards.vocabulary
-    asked = []
-    for part in batches.held_out(name, JUDGED):
-        tokens, targets, weights = (x.numpy() for x in (part.tokens, part.targets, part.weights))
-        previous = np.concatenate([tokens[:, :1], tokens[:, :-1]], axis=1)
-        asked.append(np.stack([previous, tokens, targets], -1)[weights > 0])
-    asked = np.concatenate(asked)  # (N, 3)
+    learned = _threes(part for number in range(recipe.steps) for part in batches(number))
+    asked = _threes(batches.held_out(name, JUDGED))
     text = sum(len(tokenizer.bytes_of(token)) for token in asked[:, 2].tolist())
-    one = Counts(rows[:, 2:], size, None)
-    two = Counts(rows[:, 1:], size, one)
-    three = Counts(rows, size, two)
+    size = row.shards.vocabulary
+    one = Counts(learned[:, 2:], size, None)
+    two = Counts(learned[:, 1:], size, one)
+    three = Counts(learned, size, two)
     found = {}
     for label, counts, width in (("one token", one, 1), ("two tokens", two, 2), ("three tokens", three, 3)):
         found[label] = float(-np.log2(counts.chance(asked[:, -width:])).sum() / text)
@@ -79,6 +75,16 @@ def main(folder: Path) -> int:
     model = judged[-1]["bits_per_byte"][name]
     print(f"{'the model':>14}: {model:.3f} bits a byte; asked for: below {found['three tokens'] - LESS:.3f}")
     return 0 if model < found["three tokens"] - LESS else 1
+
+
+def _threes(parts: Iterable[Part]) -> np.ndarray:
+    """(N, 3) each target that counts, after the two tokens before it."""
+    found = []
+    for part in parts:
+        tokens, targets, weights = (x.numpy() for x in (part.tokens, part.targets, part.weights))
+        previous = np.concatenate([tokens[:, :1], tokens[:, :-1]], axis=1)  # (B, T)
+        found.append(np.stack([previous, tokens, targets], -1)[weights > 0])
+    return np.concatenate(found)
 
 
 if __name__ == "__main__":
