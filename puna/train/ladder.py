@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 from puna.errors import ConfigError, need
 from puna.model.config import ModelConfig
+from puna.plan.counts import multiplied, training_flops
 from puna.train.recipe import Stage, TrainRecipe
-from puna.train.speed import train_flops
 
 STEP, ASPECT, HEAD = 8, 32, 8  # of widths; width a layer; width of a head
 WIDEST = 2048
@@ -49,11 +49,6 @@ class Rung:
         return self.tokens * self.cost
 
 
-def multiplied(config: ModelConfig) -> int:
-    """Parameters that each token is multiplied with: the layers' matrices and the head."""
-    return round(train_flops(config, 0) / 6)
-
-
 def shape(base: ModelConfig, width: int) -> ModelConfig:
     """The rung of this width; what has nothing to do with size is as in `base`."""
     hidden = STEP * math.ceil(8 * width / 3 / STEP)
@@ -88,7 +83,7 @@ def ladder(recipe: TrainRecipe, budgets: tuple[float, ...], sizes: int) -> list[
 def rung(recipe: TrainRecipe, budget: float, model: ModelConfig) -> Rung:
     """As many steps as the budget pays for."""
     stage = recipe.stage[0]
-    cost, batch = train_flops(model, stage.sequence), stage.sequence * stage.batch
+    cost, batch = training_flops(model, stage.sequence), stage.sequence * stage.batch
     steps = round(budget / cost / batch)
     problem = (
         f"{budget:.3g} FLOPs are {steps} steps of {batch:,} tokens with {multiplied(model):,} parameters"

@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
-from puna.model.config import ModelConfig
 from puna.model.names import shapes
+from puna.plan.counts import training_flops
 from puna.train.run import Run
 
 # Dense matrix products in 16 bits with sums in 32, FLOP/s, by their makers' data sheets; in order of search
@@ -25,7 +25,7 @@ def about(run: Run, measure: bool = False) -> dict[str, Any]:
     peak = measured_peak(device, dtype) if measure else known_peak(device, dtype)
     costs, first = [], 0
     for stage in run.recipe.stage:
-        costs.append((first, train_flops(run.model.config, stage.sequence)))
+        costs.append((first, training_flops(run.model.config, stage.sequence)))
         first += stage.steps
     return {
         "steps": run.recipe.steps,
@@ -37,16 +37,6 @@ def about(run: Run, measure: bool = False) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
     }
-
-
-def train_flops(config: ModelConfig, sequence: int) -> float:
-    """FLOPs of one token forward and back, by the causal count: 6 for each weight that it is multiplied with,
-    and of attention only what is not masked."""
-    c = config
-    heads = c.head_dim * (2 * c.num_attention_heads + 2 * c.num_key_value_heads)
-    layer = c.hidden_size * heads + 3 * c.hidden_size * c.intermediate_size
-    matrices = c.num_hidden_layers * layer + c.vocab_size * c.hidden_size
-    return 6.0 * matrices + 6.0 * c.num_hidden_layers * sequence * c.num_attention_heads * c.head_dim
 
 
 def known_peak(device: str, dtype: str) -> tuple[float, str] | None:

@@ -8,11 +8,11 @@ from cli.terminal import Terminal
 from train.nursery import nursery
 
 from puna.cli.main import main
+from puna.plan.counts import training_flops
 from puna.train.curves import Line, chart
 from puna.train.history import read_history, summary
 from puna.train.page import page
 from puna.train.recipe import read_recipe
-from puna.train.speed import train_flops
 
 
 @pytest.fixture(scope="module")
@@ -202,7 +202,7 @@ def test_the_cost_of_a_token_is_the_matrices_and_the_causal_half_of_attention(pl
     config = read_recipe(place / "recipe.toml").model
     D, K, F, V, L, T = 32, 16, 64, 262, 2, 32
     by_hand = 6 * (L * (2 * D * D + 2 * D * K + 3 * D * F) + V * D) + 3 * L * 2 * 2 * D * T / 2
-    assert train_flops(config, T) == by_hand
+    assert training_flops(config, T) == by_hand
 
 
 def test_a_curve_stays_in_its_picture_and_what_is_not_finite_is_left_out():
