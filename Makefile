@@ -15,7 +15,8 @@ chat: $(VENV)/chat
 	@$(BIN)/puna chat $(ARGS)
 
 test: $(VENV)/dev lint
-	$(BIN)/python -m pytest -m "not slow and not peer and not gpu" $(ARGS)
+	GOMP_SPINCOUNT=0 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal \
+		-m "not slow and not peer and not gpu" $(ARGS)
 
 test-slow: $(VENV)/slow
 	$(BIN)/python -m pytest -m slow $(ARGS)

@@ -27,14 +27,14 @@ SHAPES = {
              "intermediate_size": 1536, "vocab_size": 49152, "max_position_embeddings": 512},
 }  # fmt: skip
 BATCH = {"19m": (4, 512), "135m": (2, 512)}  # sequences, tokens in each
-SIDES = ("trainer-fp32", "trainer-bf16", "puna-fp32", "puna-bf16")
+SIDES = ("trainer-fp32", "trainer-bf16", "like-nanochat", "puna-fp32", "puna-bf16")
 LEVERS = ("compiled", "builtin-attention", "naive-loss")  # puna-bf16 with or without one thing
 
 
 def one(side: str, shape: str) -> list[float]:
     """Seconds of each timed step."""
-    run = trainer if side.startswith("trainer") else ours
-    return run(side, shape)
+    kinds = {"trainer": trainer, "like": nanochat, "puna": ours}
+    return kinds[side.split("-")[0]](side, shape)
 
 
 def tokens(number: int, shape: str):
@@ -78,6 +78,33 @@ def trainer(side: str, shape: str) -> list[float]:
         )  # fmt: skip
         Trainer(LlamaForCausalLM(config), arguments, train_dataset=Data(), callbacks=[Clock()]).train()
     return [b - a for a, b in itertools.pairwise(marks)][WARM:]
+
+
+def of_nanochat(shape: str):
+    from bench.like_nanochat import LikeNanochat
+
+    sizes = ("hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
+    return LikeNanochat(*(SHAPES[shape][size] for size in sizes), BATCH[shape][1])
+
+
+def nanochat(side: str, shape: str) -> list[float]:
+    import torch
+
+    model, seconds = of_nanochat(shape), []
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=1e-3, betas=(0.9, 0.95), weight_decay=0.1, fused=True
+    )
+    model = torch.compile(model, dynamic=False)
+    for number in range(WARM + TIMED):
+        begun = time.perf_counter()
+        read = tokens(number, shape)
+        targets = read.roll(-1, 1)
+        targets[:, -1] = -1
+        model(read, targets).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        seconds.append(time.perf_counter() - begun)
+    return seconds[WARM:]
 
 
 def model_of(shape: str):
@@ -185,7 +212,9 @@ def told(medians: dict[str, list[float]], shape: str) -> dict:
     (B, T), config = BATCH[shape], ModelConfig(**SHAPES[shape])
     seconds = {side: {"best": min(s), "median": statistics.median(s)} for side, s in medians.items()}
     peak, what = measured_peak("cpu", "bf16")
-    cost = training_flops(config, T) * B * T
+    cost = dict.fromkeys(seconds, training_flops(config, T) * B * T)
+    cost["like-nanochat"] = of_nanochat(shape).flops(T) * B * T
+    rate = {kind: cost["like-nanochat"] / s for kind, s in seconds["like-nanochat"].items()}
     over = {
         peer: {
             side: {kind: round(seconds[peer][kind] / s[kind], 3) for kind in s} for side, s in seconds.items()
@@ -199,7 +228,11 @@ def told(medians: dict[str, list[float]], shape: str) -> dict:
         "over": over,
         "peak_flops": {"value": round(peak), "of": what},
         "share_of_peak": {
-            side: round(cost / s["best"] / peak, 3) for side, s in seconds.items() if "bf16" in side
+            side: round(cost[side] / s["best"] / peak, 3) for side, s in seconds.items() if "bf16" in side
+        },
+        "flop_s_over_nanochat": {
+            side: {kind: round(cost[side] / s[kind] / rate[kind], 3) for kind in s}
+            for side, s in seconds.items()
         },
     }
 

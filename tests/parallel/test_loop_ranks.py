@@ -26,7 +26,9 @@ def test_muon_moves_sharded_matrices_as_whole_ones_and_their_mean_is_the_mean(la
                 torch.testing.assert_close(found[kind][name], tensor, atol=1e-10, rtol=0, msg=name)
 
 
-@pytest.mark.parametrize("layout", [{"shard": 2}, *MORE], ids=str)
+@pytest.mark.parametrize(
+    "layout", [{"shard": 2}, *(pytest.param(more, marks=pytest.mark.slow) for more in MORE)], ids=str
+)
 def test_every_rank_says_of_a_step_what_one_says(layout):
     for found in ranks(math.prod(layout.values()))(walked, layout):
         for ours, one in zip(found["statistics"], _alone("adamw")["statistics"], strict=True):

@@ -92,7 +92,7 @@ def test_the_time_of_a_run_is_accounted_for_over_its_starts(place, tmp_path):
     spent = json.loads((tmp_path / "time.json").read_text())
     assert {"steps", "data", "checkpoints", "judging", "stopped", "other"} <= spent["seconds"].keys()
     assert sum(spent["seconds"].values()) == pytest.approx(spent["total"], rel=0.02)
-    assert spent["goodput"] == pytest.approx(spent["seconds"]["steps"] / spent["total"], abs=1e-3)
+    assert spent["goodput"] == pytest.approx(spent["seconds"]["steps"] / spent["total"], abs=0.01)
 
 
 def test_a_run_that_stood_still_says_how_long():
