@@ -50,7 +50,7 @@ data-demo: $(VENV)/dev
 train-demo: $(VENV)/dev
 	test -d build/data-demo/run || $(MAKE) data-demo
 	$(BIN)/puna train nano --out build/train-demo --tokenizer build/data-demo/vocabulary \
-		--data.text $$(ls -d build/data-demo/run/*tokens.shards)/files --sample "The mountain" --sample "def read("
+		--data.text $$(ls -dt build/data-demo/run/*tokens.shards | head -1)/files --sample "The mountain" --sample "def read("
 	$(BIN)/python examples/train_demo/baselines.py build/train-demo
 	$(BIN)/puna train report build/train-demo --open
 

@@ -1,6 +1,6 @@
 """Training steps against transformers' Trainer: same shape, tokens, optimiser and threads, in turns, as JSON.
 
-    python -m bench.train [--rounds 5] [--threads 2] [--shape 19m]
+    python -m bench.train [--rounds 5] [--threads 2] [--shape 19m] [--no-levers]
     python -m bench.train --one puna-bf16         # one side alone, in this process
 
 Each measurement is a process of its own: WARM steps, then TIMED of which the median counts. A ratio above 1
@@ -28,7 +28,12 @@ SHAPES = {
 }  # fmt: skip
 BATCH = {"19m": (4, 512), "135m": (2, 512)}  # sequences, tokens in each
 SIDES = ("trainer-fp32", "trainer-bf16", "like-nanochat", "puna-fp32", "puna-bf16")
-LEVERS = ("compiled", "builtin-attention", "naive-loss")  # puna-bf16 with or without one thing
+LEVERS = (
+    "compiled",
+    "builtin-attention",
+    "naive-loss",
+    "freed-memory",
+)  # puna-bf16 with or without one thing
 
 
 def one(side: str, shape: str) -> list[float]:
@@ -136,6 +141,7 @@ def batch(number: int, shape: str) -> list:
 def ours(side: str, shape: str) -> list[float]:
     import torch
 
+    from puna import hardware
     from puna.model import attend
     from puna.parallel.compile import compiled
     from puna.train import batches, loss
@@ -149,6 +155,8 @@ def ours(side: str, shape: str) -> list[float]:
         batches.chunked_cross_entropy = lambda hidden, head, *more: loss.cross_entropy(
             hidden.flatten(0, -2), head, *(x.flatten() for x in more[:2])
         )
+    if "freed-memory" not in side:
+        hardware.keep_memory()
     model = model_of(shape)
     if "compiled" in side:
         for block in model.model.layers.values():
@@ -182,6 +190,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--shape", choices=SHAPES, default="19m")
+    parser.add_argument("--no-levers", action="store_true", help="only the sides, not what each choice gives")
     parser.add_argument("--one")
     asked = parser.parse_args()
     if asked.one:
@@ -191,7 +200,7 @@ def main() -> None:
         torch.set_num_threads(asked.threads)
         print(json.dumps(one(asked.one, asked.shape)))
         return
-    sides = (*SIDES, *(f"puna-bf16-{lever}" for lever in LEVERS))
+    sides = (*SIDES, *(f"puna-bf16-{lever}" for lever in LEVERS if not asked.no_levers))
     medians: dict[str, list[float]] = {side: [] for side in sides}
     for _ in range(asked.rounds):
         for side in sides:

@@ -1,9 +1,11 @@
 """What this machine has: cores and memory that we may really use, inside a container too."""
 
+import ctypes
 import os
 import sys
 from pathlib import Path
 
+NO_MAPS, NEVER_TRIM = (-4, 0), (-1, -1)  # M_MMAP_MAX, M_TRIM_THRESHOLD of mallopt(3)
 CGROUP = Path("/sys/fs/cgroup")
 
 
@@ -36,6 +38,21 @@ def peak_memory() -> int:
         return 0
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+def keep_memory() -> bool:
+    """Have what this process frees kept for its next need, where the C library is glibc.
+
+    A step of training frees and asks for the same large blocks again and again; given back to the system each
+    time they come anew page by page, which takes 7 to 10% of a step on a CPU (docs/log.md). What the user
+    says in MALLOC_ variables stays. False where it can't be done.
+    """
+    if any(name.startswith("MALLOC_") for name in os.environ):
+        return False
+    settings = ctypes.CDLL(None) if sys.platform == "linux" else None
+    if not hasattr(settings, "mallopt"):
+        return False
+    return bool(settings.mallopt(*NO_MAPS) and settings.mallopt(*NEVER_TRIM))
 
 
 def _read(path: Path) -> str:

@@ -138,6 +138,7 @@ def _train(
 
     here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     torch.set_num_threads(threads or max(1, hardware.cores() // here))
+    hardware.keep_memory()
     with shown(showing, recipe), _on_board(recipe, out), listening(_hung):
         run = start(recipe, out)
         run.about = about(run, showing.peak)

@@ -24,7 +24,7 @@ from puna.settings import Settings
 
 Count = Annotated[int, Field(ge=1)]
 WIDE = 4  # bytes of masters, of each of AdamW's two moments, of reduced gradients
-CHUNK, CHUNK_GPU = 1 << 23, 1 << 30  # logits held at once (train/loss.py; a test holds them together)
+CHUNK, ROWS, CHUNK_GPU = 1 << 23, 512, 1 << 30  # logits held at once (train/loss.py; a test compares)
 # where a CPU keeps chances: texts in fp32 from, texts to, queries at once (model/products.py; the same test)
 PRODUCTS = (128, 2048, 128)
 
@@ -243,7 +243,10 @@ class _Rank:
         """Logits, which become their gradient, or what becomes the head's: whichever takes more."""
         cpu, e, narrow = self.work.device != "cuda", self.e, self.e < WIDE
         words = self.c.vocab_size // (self.t if self.layout.loss_parallel else 1)
-        head, rows = words * self.c.hidden_size, max(1, (CHUNK if cpu else CHUNK_GPU) // words)
+        head, rows = (
+            words * self.c.hidden_size,
+            max(1, min(CHUNK // words, ROWS) if cpu else CHUNK_GPU // words),
+        )
         logits, chunks = min(self.n, rows) * words, -(-self.n // rows)
         several = chunks > 1
         wide = WIDE if narrow and (cpu or self.t > 1) else 0  # a copy in fp32; one kernel needs none

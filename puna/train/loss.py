@@ -16,6 +16,7 @@ from torch.distributed.tensor import DTensor, Partial, Replicate
 from puna.kernels.gpu.cross_entropy import choose
 
 CHUNK = 1 << 23  # logits held at once: 32 MB in fp32
+ROWS = 512  # at most on a CPU: with few words a chunk then stays in the cache, 20% faster at 8K (measured)
 CHUNK_GPU = 1 << 30  # there 2 GB in bf16, without fp32 beside them: 8,192 rows of 128K words, large products
 
 
@@ -58,7 +59,7 @@ class _Chunked(torch.autograd.Function):
     @staticmethod
     def forward(ctx, hidden, head, targets, weights, z, words, rows) -> Tensor:
         kind = hidden.device.type
-        size = max(1, (CHUNK if kind == "cpu" else CHUNK_GPU) // len(head))
+        size = max(1, min(CHUNK // len(head), ROWS) if kind == "cpu" else CHUNK_GPU // len(head))
         read = choose(kind)[0] if words is None else partial(_own_words, group=words)
         wants_hidden, wants_head = ctx.needs_input_grad[:2]
         wide = torch.promote_types(head.dtype, torch.float32)

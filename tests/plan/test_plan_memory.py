@@ -63,7 +63,7 @@ def test_constants_are_those_of_the_code():
     from puna.model import products
     from puna.train import loss
 
-    assert (formula.CHUNK, formula.CHUNK_GPU) == (loss.CHUNK, loss.CHUNK_GPU)
+    assert (formula.CHUNK, formula.ROWS, formula.CHUNK_GPU) == (loss.CHUNK, loss.ROWS, loss.CHUNK_GPU)
     assert formula.PRODUCTS[1:] == (products.LONG, products.BLOCK)
 
 
