@@ -47,12 +47,12 @@ def keep_memory() -> bool:
     time they come anew page by page, which takes 7 to 10% of a step on a CPU (docs/log.md). What the user
     says in MALLOC_ variables stays. False where it can't be done.
     """
-    if any(name.startswith("MALLOC_") for name in os.environ):
+    if sys.platform != "linux" or any(name.startswith("MALLOC_") for name in os.environ):
         return False
-    settings = ctypes.CDLL(None) if sys.platform == "linux" else None
-    if not hasattr(settings, "mallopt"):
+    library = ctypes.CDLL(None)
+    if not hasattr(library, "mallopt"):  # musl
         return False
-    return bool(settings.mallopt(*NO_MAPS) and settings.mallopt(*NEVER_TRIM))
+    return bool(library.mallopt(*NO_MAPS) and library.mallopt(*NEVER_TRIM))
 
 
 def _read(path: Path) -> str:
