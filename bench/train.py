@@ -8,6 +8,7 @@ is in our favour. `levers` says what each choice of ours gives.
 """
 
 import argparse
+import functools
 import itertools
 import json
 import os
@@ -163,7 +164,7 @@ def ours(side: str, shape: str) -> list[float]:
             compiled(block)
     optimizer = Optimizer([model], OptimizerSettings(), torch.bfloat16 if "bf16" in side else torch.float32)
     accumulate, health = in_turn(model, batches.next_token_loss), Health(HealthSettings())
-    read = lambda number: batch(number, shape)  # noqa: E731
+    read = functools.partial(batch, shape=shape)
     told = steps(accumulate, optimizer, read, lambda _: 1e-3, health, Position(), WARM + TIMED)
     return [step.seconds for step in told][WARM:]
 

@@ -44,8 +44,8 @@ def keep_memory() -> bool:
     """Have what this process frees kept for its next need, where the C library is glibc.
 
     A step of training frees and asks for the same large blocks again and again; given back to the system each
-    time they come anew page by page, which takes 7 to 10% of a step on a CPU (docs/log.md). What the user
-    says in MALLOC_ variables stays. False where it can't be done.
+    time they come anew page by page, which takes 5 to 6% of a step on a CPU (docs/log.md); what is held grows
+    by a quarter. What the user says in MALLOC_ variables stays. False where it can't be done.
     """
     if sys.platform != "linux" or any(name.startswith("MALLOC_") for name in os.environ):
         return False
