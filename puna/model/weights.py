@@ -2,15 +2,17 @@
 
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Protocol
-
-import torch
+from typing import TYPE_CHECKING, Protocol
 
 from puna import log
 from puna.errors import WeightsError, need
 from puna.model.config import ModelConfig
 from puna.model.names import shapes
-from puna.model.transformer import Llama
+
+if TYPE_CHECKING:
+    import torch  # brought by who fills a model: what a file holds can be told without it
+
+    from puna.model.transformer import Llama
 
 
 class Weights(Protocol):
@@ -28,10 +30,10 @@ class Weights(Protocol):
     def kind(self, name: str) -> str:
         """How the file stores it: F32, F16, BF16, Q4_K, ..."""
 
-    def read(self, name: str) -> torch.Tensor:
+    def read(self, name: str) -> "torch.Tensor":
         """One tensor, dense: as stored for F32, F16 and BF16, dequantised to fp32 otherwise."""
 
-    def rows(self, name: str, first: int, last: int) -> torch.Tensor:
+    def rows(self, name: str, first: int, last: int) -> "torch.Tensor":
         """Rows first .. last - 1 of the same; where the file allows it, no others are read."""
 
 
@@ -48,10 +50,14 @@ def check(weights: Weights) -> None:
         )
 
 
-def load(weights: Weights, dtype: torch.dtype, device: str = "cpu", threads: int = 2) -> Llama:
+def load(weights: Weights, dtype: "torch.dtype", device: str = "cpu", threads: int = 2) -> "Llama":
     """The model in memory, every tensor cast to dtype; tells `load` events. Peak memory: the model and a few
     tensors.
     """
+    import torch
+
+    from puna.model.transformer import Llama
+
     check(weights)
     with torch.device("meta"):
         model = Llama(weights.config)
@@ -68,7 +74,7 @@ def load(weights: Weights, dtype: torch.dtype, device: str = "cpu", threads: int
     return model.eval()
 
 
-def _ahead(pool: ThreadPoolExecutor, read, names: list[str], depth: int) -> Iterator[torch.Tensor]:
+def _ahead(pool: ThreadPoolExecutor, read, names: list[str], depth: int) -> "Iterator[torch.Tensor]":
     """read(name) of each name in order, at most `depth` of them under way."""
     running = [pool.submit(read, name) for name in names[:depth]]
     for following in [*names[depth:], *[None] * len(running)]:

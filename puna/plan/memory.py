@@ -24,7 +24,7 @@ from puna.settings import Settings
 
 Count = Annotated[int, Field(ge=1)]
 WIDE = 4  # bytes of masters, of each of AdamW's two moments, of reduced gradients
-CHUNK, ROWS, CHUNK_GPU = 1 << 23, 512, 1 << 30  # logits held at once (train/loss.py; a test compares)
+CHUNK, ROWS, CHUNK_GPU = 1 << 25, 512, 1 << 30  # logits held at once (train/loss.py; a test compares)
 # where a CPU keeps chances: texts in fp32 from, texts to, queries at once (model/products.py; the same test)
 PRODUCTS = (128, 2048, 128)
 

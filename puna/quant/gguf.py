@@ -7,23 +7,25 @@ reordered after dequantising.
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from puna import log
 from puna.errors import WeightsError, need
 from puna.gguf import NO_WEIGHTS, open_gguf, size_in_bytes
 from puna.gguf_writer import GgufWriter
 from puna.model.config import ModelConfig, RopeScaling
+from puna.model.frequencies import frequencies
 from puna.model.gguf_keys import DIVISORS, config_from_gguf, keys_from_config
 from puna.model.names import heads_turned, shapes, to_gguf, to_half_split, to_interleaved
-from puna.model.rope import frequencies
 from puna.model.weights import Weights, check
 from puna.quant.blocks import decode, encode
 
-DENSE = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+if TYPE_CHECKING:
+    import torch  # brought by who reads a tensor as one: the native step starts without it
+
+DENSE = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}  # torch's names
 CHUNK = 2**22  # numbers that are encoded at once: 16 MiB of fp32
 FILE_TYPES = {  # general.file_type by the kind of most bytes; llama.cpp only shows it
     "F32": 0,
@@ -77,16 +79,18 @@ class GgufWeights:
     def kind(self, name: str) -> str:
         return self.file.tensors[self._names[name]].kind
 
-    def read(self, name: str) -> torch.Tensor:
+    def read(self, name: str) -> "torch.Tensor":
+        import torch
+
         kind, shape, data = self.kind(name), self.shape(name), self.raw(name)
         if kind in DENSE:
-            tensor = torch.from_numpy(data.copy()).view(DENSE[kind]).view(shape)
+            tensor = torch.from_numpy(data.copy()).view(getattr(torch, DENSE[kind])).view(shape)
         else:
             tensor = torch.from_numpy(decode(kind, data, shape, where=f"{self.where}: {name}"))
         heads = heads_turned(name, self.config)
         return to_half_split(tensor, heads) if heads else tensor
 
-    def rows(self, name: str, first: int, last: int) -> torch.Tensor:
+    def rows(self, name: str, first: int, last: int) -> "torch.Tensor":
         return self.read(name)[first:last]
 
     def raw(self, name: str) -> np.ndarray:
@@ -102,16 +106,16 @@ class GgufWeights:
                 error=WeightsError,
             )
         if self.config.rope_scaling and DIVISORS in self.file.tensors:
-            stored = torch.from_numpy(self.file.data(DIVISORS).copy()).view(torch.float32)
+            stored = self.file.data(DIVISORS).view(np.float32)
             need(
-                torch.allclose(divisors(self.config), stored, rtol=1e-4),
+                np.allclose(divisors(self.config), stored, rtol=1e-4),
                 f"{self.where}: {DIVISORS} is not Llama 3.1's scaling by {self.config.rope_scaling.factor}",
                 "convert the original model again",
                 WeightsError,
             )
 
 
-def divisors(config: ModelConfig) -> torch.Tensor:
+def divisors(config: ModelConfig) -> np.ndarray:
     """By what the config's scaling divides each frequency, (Dh/2,): the content of rope_freqs.weight."""
     return frequencies(config.model_copy(update={"rope_scaling": None})) / frequencies(config)
 
@@ -146,14 +150,14 @@ def write_gguf(
     entries += [(to_gguf(n), shape, kind) for n, shape, kind in plan]
     with GgufWriter(path, keys, entries) as file:
         for n, tensor in extra.items():
-            file.write(n, tensor.numpy())
+            file.write(n, tensor)
         for done, (n, _, kind) in enumerate(plan, 1):
             for chunk in _stored(weights, n, kind):
                 file.write(to_gguf(n), chunk)
             log.event("write", done=done, of=len(plan), tensor=n)
 
 
-def _rope_divisors(config: ModelConfig) -> dict[str, torch.Tensor]:
+def _rope_divisors(config: ModelConfig) -> dict[str, np.ndarray]:
     """rope_freqs.weight where the scaling is llama3, and can be told back from it."""
     scaling = config.rope_scaling
     if scaling is None or scaling.rope_type == "linear":

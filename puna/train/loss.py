@@ -15,7 +15,7 @@ from torch.distributed.tensor import DTensor, Partial, Replicate
 
 from puna.kernels.gpu.cross_entropy import choose
 
-CHUNK = 1 << 23  # logits held at once: 32 MB in fp32
+CHUNK = 1 << 25  # logits held at once, 64 MB in bf16: with a quarter a 135M step takes 12% more (measured)
 ROWS = 512  # at most on a CPU: with few words a chunk then stays in the cache, 20% faster at 8K (measured)
 CHUNK_GPU = 1 << 30  # there 2 GB in bf16, without fp32 beside them: 8,192 rows of 128K words, large products
 

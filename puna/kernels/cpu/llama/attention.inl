@@ -1,0 +1,112 @@
+// Attention over a paged cache: every query of a key-value head shares one read of keys and values. The softmax
+// goes along: when a greater score comes, what was summed before is scaled down.
+
+// Scores of 16 positions for R queries: keys lie as weights do, so lanes are positions.
+template <int R>
+inline void score_tile(const Heads& h, const uint16_t* keys, int row, float* scores) {
+  Floats total[R];
+  for (auto& t : total) t = zero();
+  for (int d = 0; d < h.width; d += 2) {
+    for (int r = 0; r < R; r++) total[r] = dot_pairs(total[r], keys + d * 16, h.queries + (row + r) * h.width + d);
+  }
+  for (int r = 0; r < R; r++) store(scores + r * PART, total[r]);
+}
+
+// out (R, 16 * W of Dh) += weights (R, PART) bf16 times the values of `count` positions, two at a time.
+template <int R, int W>
+inline void mix_tile(const uint16_t* values, int width, const uint16_t* weights, int count, float* out) {
+  Floats total[R][W];
+  for (int r = 0; r < R; r++) {
+    for (int w = 0; w < W; w++) total[r][w] = load(out + r * width + 16 * w);
+  }
+  for (int t = 0; t < count; t += 2) {
+    for (int w = 0; w < W; w++) {
+      const uint16_t* both = values + t * width + 32 * w;
+      for (int r = 0; r < R; r++) total[r][w] = dot_pairs(total[r][w], both, weights + r * PART + t);
+    }
+  }
+  for (int r = 0; r < R; r++) {
+    for (int w = 0; w < W; w++) store(out + r * width + 16 * w, total[r][w]);
+  }
+}
+
+inline const uint16_t* page_of(const Heads& h, const uint16_t* from, int position) {
+  return from + h.pages[position / h.page] * h.stride + static_cast<int64_t>(position % h.page) * h.width;
+}
+
+void scores_of(const Heads& h, int begin, int end, float* scores) {
+  for (int t = begin; t < end; t += 16) {
+    const uint16_t* keys = page_of(h, h.keys, t);
+    float* to = scores + (t - begin);
+    int row = 0;
+    for (; row + 4 <= h.rows; row += 4) score_tile<4>(h, keys, row, to + row * PART);
+    switch (h.rows - row) {
+      case 1: score_tile<1>(h, keys, row, to + row * PART); break;
+      case 2: score_tile<2>(h, keys, row, to + row * PART); break;
+      case 3: score_tile<3>(h, keys, row, to + row * PART); break;
+    }
+  }
+}
+
+// Scores of row r of `count` positions become weights, in bf16; what was mixed before is scaled to the new maximum.
+void weigh(const Heads& h, const Mixed& mixed, int r, int begin, int count, float* scores, uint16_t* weights) {
+  const int own = std::min(count, std::max(0, h.seen[r] - begin)), whole = (count + 15) / 16 * 16;
+  for (int t = own; t < whole; t++) scores[t] = -1e30f;
+  Floats most = every(-1e30f);
+  for (int t = 0; t < whole; t += 16) most = larger(most, load(scores + t));
+  const float before = mixed.most[r], now = std::max(before, largest(most));
+  if (own == 0) {
+    std::memset(weights, 0, static_cast<size_t>(whole) * 2);
+    return;
+  }
+  Floats total = zero();
+  for (int t = 0; t < whole; t += 16) {
+    const Floats e = exponential(sub(load(scores + t), every(now)));
+    store(scores + t, e);
+  }
+  for (int t = own; t < whole; t++) scores[t] = 0;
+  for (int t = 0; t < whole; t += 16) {
+    const Floats e = load(scores + t);
+    total = add(total, e), store_bf16(weights + t, e);
+  }
+  const float shrink = before == now ? 1 : std::exp(before - now);
+  if (shrink != 1) {
+    float* out = mixed.out + r * h.width;
+    for (int d = 0; d < h.width; d += 16) store(out + d, mul(load(out + d), every(shrink)));
+  }
+  mixed.most[r] = now, mixed.total[r] = mixed.total[r] * shrink + sum(total);
+}
+
+template <int R>
+void mix_rows(const Heads& h, const uint16_t* weights, int begin, int end, float* out) {
+  for (int t = begin; t < end;) {
+    const int stop = std::min(end, (t / h.page + 1) * h.page);
+    const uint16_t *values = page_of(h, h.values, t), *own = weights + (t - begin);
+    int d = 0;
+    for (; d + 64 <= h.width; d += 64) mix_tile<R, 4>(values + 2 * d, h.width, own, stop - t, out + d);
+    for (; d < h.width; d += 16) mix_tile<R, 1>(values + 2 * d, h.width, own, stop - t, out + d);
+    t = stop;
+  }
+}
+
+void attend(const Heads& h, const Mixed& mixed, float* room) {
+  float* scores = room;
+  auto* weights = reinterpret_cast<uint16_t*>(room + MOST_ROWS * PART);
+  for (int r = 0; r < h.rows; r++) mixed.most[r] = -1e30f, mixed.total[r] = 0;
+  std::memset(mixed.out, 0, sizeof(float) * static_cast<size_t>(h.rows * h.width));
+  const int last = std::min(h.last, h.seen[h.rows - 1]);
+  for (int begin = h.first; begin < last; begin += PART) {
+    const int end = std::min(last, begin + PART), even = (end + 1) / 2 * 2;
+    scores_of(h, begin, end, scores);
+    for (int r = 0; r < h.rows; r++) {
+      weigh(h, mixed, r, begin, end - begin, scores + r * PART, weights + r * PART);
+    }
+    int r = 0;
+    for (; r + 4 <= h.rows; r += 4) mix_rows<4>(h, weights + r * PART, begin, even, mixed.out + r * h.width);
+    switch (h.rows - r) {
+      case 1: mix_rows<1>(h, weights + r * PART, begin, even, mixed.out + r * h.width); break;
+      case 2: mix_rows<2>(h, weights + r * PART, begin, even, mixed.out + r * h.width); break;
+      case 3: mix_rows<3>(h, weights + r * PART, begin, even, mixed.out + r * h.width); break;
+    }
+  }
+}

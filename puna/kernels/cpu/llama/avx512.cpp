@@ -1,0 +1,23 @@
+// kernels.inl and attention.inl for avx512; CMakeLists.txt gives the flags.
+#if defined(__x86_64__)
+#include "lanes_avx512.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <type_traits>
+
+#include "kernels.h"
+
+namespace puna::llama {
+namespace avx512 {
+#include "kernels.inl"
+#include "attention.inl"
+}  // namespace avx512
+
+extern const Kernels avx512_kernels;
+const Kernels avx512_kernels = {"avx512", avx512::multiply, avx512::take, avx512::norm, avx512::gate,
+                                avx512::add_to, avx512::turn, avx512::narrow, avx512::attend};
+
+}  // namespace puna::llama
+#endif

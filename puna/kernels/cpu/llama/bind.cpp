@@ -1,0 +1,152 @@
+// puna.kernels._llama: packed weights and forward steps as Python objects over NumPy arrays, without the GIL.
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/pair.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/tuple.h>
+#include <nanobind/stl/vector.h>
+
+#include <algorithm>
+#include <stdexcept>
+
+#include "model.h"
+
+namespace nb = nanobind;
+using namespace puna::llama;
+
+namespace {
+
+template <class T>
+using In = nb::ndarray<const T, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+template <class T>
+using Out = nb::ndarray<T, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
+using Named = std::tuple<std::string, int64_t, int64_t>;  // kind, rows, inputs
+
+Shape shape_of(const Named& named) {
+  return {kind_named(std::get<0>(named)), std::get<1>(named), std::get<2>(named)};
+}
+
+template <class T>
+std::vector<T> copied(const In<T>& from) {
+  return {from.data(), from.data() + from.size()};
+}
+
+void need(bool condition, const char* problem) {
+  if (!condition) throw std::invalid_argument(problem);
+}
+
+// A batch whose every number is inside what the model has; or std::invalid_argument.
+Batch batch_of(const Model& model, const In<int32_t>& tokens, const In<int32_t>& starts, const In<int32_t>& held,
+               const std::vector<std::vector<int32_t>>& pages, const In<int32_t>& wanted) {
+  Batch b{copied(tokens), copied(starts), copied(held), pages, copied(wanted)};
+  const auto rows = static_cast<int32_t>(b.tokens.size());
+  need(b.starts.size() == b.held.size() + 1 && b.pages.size() == b.held.size(), "a start, a length and pages each");
+  need(rows > 0 && b.starts.front() == 0 && b.starts.back() == rows, "sequences cover the rows");
+  for (int32_t id : b.tokens) need(id >= 0 && id < model.config().words, "a token outside the vocabulary");
+  for (int32_t row : b.wanted) need(row >= 0 && row < rows, "a wanted row outside the batch");
+  for (size_t s = 0; s < b.held.size(); s++) {
+    const int64_t more = b.starts[s + 1] - b.starts[s];
+    need(more > 0 && b.held[s] >= 0, "a sequence without rows");
+    need(static_cast<int64_t>(b.pages[s].size()) * model.page() >= b.held[s] + more, "a sequence without room");
+    for (int32_t page : b.pages[s]) need(page >= 0 && page < model.pages(), "a page outside the cache");
+  }
+  return b;
+}
+
+using Table = nb::ndarray<const float, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
+
+// out (M, rows) = x (M, inputs) times the matrix stored in GGUF's blocks, by the kernels of one set of instructions.
+void multiply(const std::string& instructions, const std::string& kind, const In<uint8_t>& stored, const Table& x,
+              const Out<float>& out) {
+  const Shape shape{kind_named(kind), static_cast<int64_t>(out.shape(1)), static_cast<int64_t>(x.shape(1))};
+  const auto rows = static_cast<int64_t>(x.shape(0));
+  need(static_cast<int64_t>(stored.size()) == shape.rows * stored_bytes(shape.kind, shape.inputs) &&
+           static_cast<int64_t>(out.shape(0)) == rows && shape.rows % ROWS == 0, "shapes that do not fit");
+  const Kernels& k = kernels(instructions);
+  Activations read;
+  read.make_room(rows, shape.inputs);
+  const bool plain = shape.kind >= Kind::F16;
+  for (int64_t m = 0; m < rows; m++) k.take(x.data() + m * shape.inputs, read, m, plain, !plain);
+  std::vector<uint8_t> tile(static_cast<size_t>(tile_bytes(shape.kind, shape.inputs)));
+  for (int64_t n = 0; n < shape.tiles(); n++) {
+    pack_tile(shape, stored.data(), n, tile.data());
+    k.multiply(shape.kind, tile.data(), read, 0, rows, out.data() + n * ROWS, shape.rows);
+  }
+}
+
+// Rows of a matrix after it was packed, as floats (rows, inputs).
+void packed_and_back(const std::string& kind, const In<uint8_t>& stored, const Out<float>& out) {
+  const Shape shape{kind_named(kind), static_cast<int64_t>(out.shape(0)), static_cast<int64_t>(out.shape(1))};
+  const int64_t size = tile_bytes(shape.kind, shape.inputs);
+  need(static_cast<int64_t>(stored.size()) == shape.rows * stored_bytes(shape.kind, shape.inputs), "other bytes");
+  std::vector<uint8_t> packed(static_cast<size_t>(shape.tiles() * size));
+  for (int64_t n = 0; n < shape.tiles(); n++) pack_tile(shape, stored.data(), n, packed.data() + n * size);
+  for (int64_t r = 0; r < shape.rows; r++) unpack_row(shape, packed.data(), r, out.data() + r * shape.inputs);
+}
+
+}  // namespace
+
+NB_MODULE(_llama, module) {
+  module.attr("STEP") = 1;  // the same number stands in puna/kernels/llama.py
+  module.def("instructions", &instructions);
+  module.def("tile_bytes", [](const std::string& kind, int64_t inputs) { return tile_bytes(kind_named(kind), inputs); });
+  module.def("multiply", &multiply);
+  module.def("packed_and_back", &packed_and_back);
+  module.def("norm", [](const std::string& instructions, In<float> x, In<float> weight, float eps, Out<float> out) {
+    need(x.size() == weight.size() && x.size() == out.size(), "shapes that do not fit");
+    kernels(instructions).norm(x.data(), weight.data(), static_cast<int64_t>(x.size()), eps, out.data());
+  });
+  module.def("gate", [](const std::string& instructions, Out<float> gate, In<float> up) {
+    need(gate.size() == up.size() && up.size() % 16 == 0, "shapes that do not fit");
+    kernels(instructions).gate(gate.data(), up.data(), static_cast<int64_t>(up.size()));
+  });
+  nb::class_<Model>(module, "Model")
+      .def("__init__",
+           [](Model* self, const std::vector<int64_t>& sizes, float eps, const std::vector<Named>& matrices,
+              const std::vector<float>& frequencies, int threads, const std::string& instructions) {
+             need(sizes.size() == 7, "seven sizes");
+             const Config c{sizes[0], sizes[1], sizes[2], sizes[3], sizes[4], sizes[5], sizes[6], eps};
+             std::vector<Shape> shapes;
+             for (const Named& named : matrices) shapes.push_back(shape_of(named));
+             new (self) Model(c, shapes, frequencies, threads, instructions);
+           })
+      .def("put",
+           [](Model& model, int64_t index, int64_t first, In<uint8_t> from) {
+             const Shape& shape = model.shape(index);
+             const int64_t row = stored_bytes(shape.kind, shape.inputs), rows = static_cast<int64_t>(from.size()) / row;
+             need(first % ROWS == 0 && first + rows <= shape.rows && rows * row == static_cast<int64_t>(from.size()),
+                  "rows that the matrix does not have");
+             nb::gil_scoped_release released;
+             model.put(index, first, rows, from.data());
+           })
+      .def("put_norm",
+           [](Model& model, int64_t index, In<float> from) {
+             need(static_cast<int64_t>(from.size()) == model.config().width, "a norm of another width");
+             model.put_norm(index, from.data());
+           })
+      .def("make_cache", &Model::make_cache)
+      .def("copy_page",
+           [](Model& model, int64_t source, int64_t target) {
+             need(std::min(source, target) >= 0 && std::max(source, target) < model.pages() && source != target,
+                  "pages outside the cache");
+             model.copy_page(source, target);
+           })
+      .def("step",
+           [](Model& model, In<int32_t> tokens, In<int32_t> starts, In<int32_t> held,
+              const std::vector<std::vector<int32_t>>& pages, In<int32_t> wanted, Out<float> logits) {
+             const Batch batch = batch_of(model, tokens, starts, held, pages, wanted);
+             need(logits.shape(0) == batch.wanted.size() &&
+                      static_cast<int64_t>(logits.shape(1)) == model.config().words, "logits of another shape");
+             nb::gil_scoped_release released;
+             model.step(batch, logits.data(), nullptr);
+           })
+      .def("row",
+           [](const Model& model, int64_t index, int64_t row, Out<float> out) {
+             need(row >= 0 && row < model.shape(index).rows &&
+                      static_cast<int64_t>(out.size()) == model.shape(index).inputs, "no such row");
+             model.row(index, row, out.data());
+           })
+      .def_prop_ro("bytes", &Model::bytes)
+      .def_prop_ro("threads", &Model::threads)
+      .def_prop_ro("instructions", [](const Model& model) { return model.kernels().name; });
+}

@@ -1,0 +1,53 @@
+// Which set of instructions this machine has.
+#include <stdexcept>
+
+#include "kernels.h"
+
+namespace puna::llama {
+
+extern const Kernels avx512_kernels, avx2_kernels, portable_kernels;
+
+namespace {
+std::vector<const Kernels*> found() {
+  std::vector<const Kernels*> all;
+#if defined(__x86_64__)
+  __builtin_cpu_init();
+  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+      __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
+      __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512bf16")) {
+    all.push_back(&avx512_kernels);
+  }
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c")) {
+    all.push_back(&avx2_kernels);
+  }
+#endif
+  all.push_back(&portable_kernels);
+  return all;
+}
+}  // namespace
+
+std::vector<std::string> instructions() {
+  std::vector<std::string> names;
+  for (const Kernels* k : found()) names.emplace_back(k->name);
+  return names;
+}
+
+const Kernels& kernels(const std::string& name) {
+  for (const Kernels* k : found()) {
+    if (name.empty() || name == k->name) return *k;
+  }
+  throw std::invalid_argument("this machine has no " + name);
+}
+
+void Activations::make_room(int64_t rows, int64_t width) {
+  inputs = width;
+  const auto most = [&](auto& v, int64_t size) {
+    if (static_cast<int64_t>(v.size()) < size) v.resize(static_cast<size_t>(size));
+  };
+  most(values, rows * width), most(codes, rows * width);
+  const int64_t blocks = width / BLOCK;
+  most(scale, rows * blocks), most(sum, rows * blocks), most(less, 2 * rows * blocks);
+  most(less_both, rows * blocks);
+}
+
+}  // namespace puna::llama

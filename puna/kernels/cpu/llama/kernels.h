@@ -1,0 +1,68 @@
+// What one set of instructions can do for a forward step. The functions are written once, in kernels.inl and
+// attention.inl, and compiled for each set; `kernels` chooses at run time.
+#pragma once
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "packed.h"
+
+namespace puna::llama {
+
+// Rows of inputs as weights want them: plain numbers, or whole numbers from -127 to 127 with a scale for each 32.
+struct Activations {
+  int64_t inputs = 0;
+  std::vector<float> values;  // (rows, inputs)
+  std::vector<int8_t> codes;  // (rows, inputs)
+  std::vector<float> scale;   // (rows, inputs / 32)
+  std::vector<float> sum;     // (rows, inputs / 32): scale times the sum of 32 codes, for formats with a low
+  std::vector<int32_t> less;  // (rows, inputs / 32, 2): minus the sum of 16 codes, for codes that are shifted
+  std::vector<int32_t> less_both;  // (rows, inputs / 32): of 32
+
+  void make_room(int64_t rows, int64_t width);
+};
+
+// The keys and values of one head of one page: `page` positions of Dh numbers in bf16.
+//   keys[((t / 16 * Dh / 2 + d / 2) * 16 + t % 16) * 2 + d % 2]    16 positions side by side, as weights lie
+//   values[(t / 2 * Dh + d) * 2 + t % 2]                           pairs of positions side by side
+struct Heads {  // queries of one key-value head
+  const uint16_t* queries;   // (rows, Dh) bf16, scaled
+  const int32_t* seen;       // (rows,): how many positions each may look at, rising
+  int rows, width;           // at most 8 rows; Dh, a multiple of 16
+  const uint16_t *keys, *values;  // of page 0 of this head
+  const int32_t* pages;      // which page holds positions page * i ...
+  int64_t stride;            // numbers from a page to the next
+  int page;                  // positions of a page, a multiple of 16
+  int first, last;           // positions first (a multiple of 16) ... last - 1 are mixed here
+};
+struct Mixed {       // a part of attention: out = sum of exp(score - most) * value, total = sum of exp(score - most)
+  float *out;        // (rows, Dh)
+  float *most, *total;  // (rows,)
+};
+
+struct Kernels {
+  const char* name;
+  // 16 outputs of each of `rows` rows of x from `first`: out[m * stride + 0 ... 15].
+  void (*multiply)(Kind kind, const uint8_t* tile, const Activations& x, int64_t first, int64_t rows, float* out,
+                   int64_t stride);
+  // Row m of x from numbers (inputs,): plain, in codes, or both.
+  void (*take)(const float* numbers, Activations& x, int64_t m, bool plain, bool codes);
+  // RMSNorm: numbers (n,) to unit mean square, times weight.
+  void (*norm)(const float* numbers, const float* weight, int64_t n, float eps, float* out);
+  void (*gate)(float* gate, const float* up, int64_t n);  // gate = silu(gate) * up
+  void (*add)(float* to, const float* more, int64_t n);
+  // One head (Dh,), neighbours turned by their angle: cos_sin holds cos of each pair twice, then -sin, sin.
+  void (*turn)(float* head, const float* cos_sin, int width);
+  void (*narrow)(const float* numbers, float scale, int64_t n, uint16_t* out);  // times scale, to bf16
+  void (*attend)(const Heads& heads, const Mixed& mixed, float* room);  // room: ATTEND_ROOM floats
+};
+constexpr int MOST_ROWS = 8, PART = 256;  // queries at once; positions at once
+constexpr int ATTEND_ROOM = 2 * MOST_ROWS * PART;
+
+// Instruction sets that this machine has, the widest first.
+std::vector<std::string> instructions();
+
+// The kernels of one of them, "" for the first; std::invalid_argument for one that this machine lacks.
+const Kernels& kernels(const std::string& name = "");
+
+}  // namespace puna::llama

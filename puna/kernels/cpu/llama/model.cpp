@@ -1,0 +1,365 @@
+#include "model.h"
+
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <new>
+#include <stdexcept>
+
+namespace puna::llama {
+namespace {
+constexpr int64_t LARGE = 2 << 20;  // a large page
+constexpr int PIECE = 512;  // positions mixed apart and then put together: a row's sums never depend on its batch
+
+template <class T>
+void room(std::vector<T>& v, int64_t size) {
+  if (static_cast<int64_t>(v.size()) < size) v.resize(static_cast<size_t>(size));
+}
+
+bool is_plain(Kind kind) { return kind == Kind::F16 || kind == Kind::BF16 || kind == Kind::F32; }
+}  // namespace
+
+Arena::Arena(int64_t bytes) : bytes_((bytes + 2 * LARGE - 1) / LARGE * LARGE) {
+  void* p = mmap(nullptr, static_cast<size_t>(bytes_), PROT_READ | PROT_WRITE,
+                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (p == MAP_FAILED) throw std::bad_alloc();
+#if defined(MADV_HUGEPAGE)
+  madvise(p, static_cast<size_t>(bytes_), MADV_HUGEPAGE);
+#endif
+  data_ = static_cast<uint8_t*>(p);
+}
+Arena::~Arena() { munmap(data_, static_cast<size_t>(bytes_)); }
+
+Model::Model(const Config& config, std::vector<Shape> matrices, std::vector<float> frequencies, int threads,
+             const std::string& instructions)
+    : config_(config), frequencies_(std::move(frequencies)), kernels_(&llama::kernels(instructions)), pool_(threads) {
+  const Config& c = config_;
+  const bool fits = c.heads % c.groups == 0 && c.head_width % 16 == 0 && c.hidden % 16 == 0 && c.width % 16 == 0 &&
+                    static_cast<int64_t>(matrices.size()) == 2 + c.layers * PARTS &&
+                    static_cast<int64_t>(frequencies_.size()) == c.head_width / 2;
+  if (!fits) throw std::invalid_argument("widths must be multiples of 16, and all matrices named");
+  for (const Shape& shape : matrices) {
+    matrices_.push_back({shape, bytes_});
+    bytes_ += (shape.tiles() * tile_bytes(shape.kind, shape.inputs) + 63) / 64 * 64;
+  }
+  arena_ = std::make_unique<Arena>(bytes_);
+  norms_.resize(static_cast<size_t>(2 * c.layers + 1));
+  own_.resize(static_cast<size_t>(pool_.threads()));
+  for (Thread& own : own_) own.room.resize(ATTEND_ROOM), own.mixed.resize(static_cast<size_t>(MOST_ROWS * c.head_width));
+}
+
+void Model::put(int64_t index, int64_t first, int64_t rows, const uint8_t* from) {
+  const Matrix& m = matrices_[static_cast<size_t>(index)];
+  const Shape some{m.shape.kind, rows, m.shape.inputs};
+  const std::function<void(int)> all = [&](int) {
+    int64_t begin, end;
+    while (pool_.share(some.tiles(), 4, begin, end)) {
+      for (int64_t n = begin; n < end; n++) {
+        pack_tile(some, from, n, const_cast<uint8_t*>(m.tile(*arena_, first / ROWS + n)));
+      }
+    }
+  };
+  pool_.run(all);
+}
+
+void Model::put_norm(int64_t index, const float* from) {
+  norms_.at(static_cast<size_t>(index)).assign(from, from + config_.width);
+}
+
+void Model::make_cache(int64_t pages, int64_t page) {
+  if (page % 16) throw std::invalid_argument("a page holds a multiple of 16 positions");
+  const int64_t bytes = config_.layers * pages * config_.groups * page * config_.head_width * 2;
+  keys_ = std::make_unique<Arena>(bytes), values_ = std::make_unique<Arena>(bytes);
+  pages_ = pages, page_ = page;
+}
+
+void Model::copy_page(int64_t source, int64_t target) {
+  const int64_t page = config_.groups * page_ * config_.head_width * 2;
+  for (const auto& arena : {keys_.get(), values_.get()}) {
+    for (int64_t n = 0; n < config_.layers; n++) {
+      uint8_t* layer = arena->data() + n * pages_ * page;
+      std::memcpy(layer + target * page, layer + source * page, static_cast<size_t>(page));
+    }
+  }
+}
+
+void Model::row(int64_t index, int64_t row, float* out) const {
+  const Matrix& m = matrices_[static_cast<size_t>(index)];
+  unpack_row(m.shape, arena_->data() + m.place, row, out);
+}
+
+void Model::step(const Batch& batch, float* logits, float* hidden) {
+  plan(batch);
+  const std::function<void(int)> all = [&](int t) { work(batch, t, logits, hidden); };
+  pool_.run(all);
+}
+
+// Room for the batch.
+void Model::plan(const Batch& batch) {
+  const Config& c = config_;
+  const auto rows = static_cast<int64_t>(batch.tokens.size());
+  const int64_t heads = c.heads + 2 * c.groups;
+  room(x_, rows * c.width), room(qkv_, rows * heads * c.head_width), room(mixed_, rows * c.heads * c.head_width);
+  room(hidden_, rows * c.hidden), room(turns_, rows * 2 * c.head_width), room(sequence_, rows);
+  room(queries_, rows * c.heads * c.head_width);
+  shared_.make_room(rows, std::max({c.width, c.hidden, c.heads * c.head_width}));
+  for (Thread& own : own_) {
+    room(own.normed, std::max(c.width, c.heads * c.head_width));
+    room(own.tile, rows * ROWS), room(own.up, rows * ROWS);
+  }
+  plan_attention(batch);
+}
+
+void Model::plan_attention(const Batch& batch) {
+  const int each = static_cast<int>(config_.heads / config_.groups);
+  runs_.clear(), items_.clear();
+  int64_t blocks = 0, place = 0;
+  for (size_t s = 0; s < batch.held.size(); s++) {
+    const int first = batch.starts[s], last = batch.starts[s + 1];
+    for (int m = first, stop; m < last; m = stop) {
+      stop = std::min(last, m + 16 - (batch.held[s] + m - first) % 16);
+      runs_.push_back({static_cast<int>(s), m, stop});
+    }
+    for (int m = first; m < last; m++) sequence_[static_cast<size_t>(m)] = static_cast<int32_t>(s);
+    blocks += config_.groups * (((last - first) * each + MOST_ROWS - 1) / MOST_ROWS);
+  }
+  const bool few = blocks < 4 * pool_.threads();  // then threads share the pieces of the same queries
+  for (size_t s = 0; s < batch.held.size(); s++) {
+    const int queries = (batch.starts[s + 1] - batch.starts[s]) * each;
+    for (int first = 0; first < queries; first += MOST_ROWS) {
+      const int count = std::min(MOST_ROWS, queries - first), seen = batch.held[s] + (first + count - 1) / each + 1;
+      const int pieces = (seen + PIECE - 1) / PIECE, step = few ? 1 : pieces;
+      for (int g = 0; g < config_.groups; g++, place += pieces) {
+        for (int p = 0; p < pieces; p += step) {
+          items_.push_back({static_cast<int>(s), g, first, count, p, p + step, pieces, place});
+        }
+      }
+    }
+  }
+  room(partial_, place * MOST_ROWS * (config_.head_width + 2));
+  if (static_cast<int64_t>(done_.size()) < place) done_ = std::vector<std::atomic<int>>(static_cast<size_t>(place));
+}
+
+void Model::work(const Batch& batch, int t, float* logits, float* hidden) {
+  begin(batch, t);
+  pool_.wait();
+  for (int64_t n = 0; n < config_.layers; n++) layer(batch, n, t);
+  end(batch, t, logits, hidden);
+}
+
+// Embeddings, and each row's angles: cos of a pair twice, and -sin, sin.
+void Model::begin(const Batch& batch, int t) {
+  const Config& c = config_;
+  const auto rows = static_cast<int64_t>(batch.tokens.size());
+  for (int64_t m = t; m < rows; m += pool_.threads()) {
+    const auto s = static_cast<size_t>(sequence_[static_cast<size_t>(m)]);
+    const auto position = static_cast<float>(batch.held[s] + m - batch.starts[s]);
+    row(0, batch.tokens[static_cast<size_t>(m)], x_.data() + m * c.width);
+    float *cos = turns_.data() + m * 2 * c.head_width, *sin = cos + c.head_width;
+    for (int64_t i = 0; i < c.head_width / 2; i++) {
+      const float angle = position * frequencies_[static_cast<size_t>(i)];
+      cos[2 * i] = cos[2 * i + 1] = std::cos(angle);
+      sin[2 * i + 1] = std::sin(angle), sin[2 * i] = -sin[2 * i + 1];
+    }
+  }
+}
+
+void Model::layer(const Batch& batch, int64_t n, int t) {
+  const Config& c = config_;
+  const auto rows = static_cast<int64_t>(batch.tokens.size());
+  const int64_t mixed_width = c.heads * c.head_width, stride = (c.heads + 2 * c.groups) * c.head_width;
+  Thread& own = own_[static_cast<size_t>(t)];
+  const auto normed = [&](const std::vector<float>& weight) {
+    return [&, w = weight.data()](int64_t m) {
+      kernels_->norm(x_.data() + m * c.width, w, c.width, c.eps, own.normed.data());
+      return own.normed.data();
+    };
+  };
+  const Matrix &q = part(n, Q), &k = part(n, K), &v = part(n, V), &gate = part(n, GATE), &up = part(n, UP);
+  const Activations& read = prepare(t, rows, c.width, {&q, &k, &v}, normed(norms_[static_cast<size_t>(2 * n)]));
+  const int64_t tiles[] = {q.shape.tiles(), k.shape.tiles(), v.shape.tiles()}, all = tiles[0] + tiles[1] + tiles[2];
+  int64_t begin, end;
+  while (pool_.share(all, std::max<int64_t>(1, all / (8 * pool_.threads())), begin, end)) {
+    for (int64_t i = begin; i < end; i++) {
+      const int which = i < tiles[0] ? 0 : i < tiles[0] + tiles[1] ? 1 : 2;
+      const int64_t tile = i - (which > 0 ? tiles[0] : 0) - (which > 1 ? tiles[1] : 0);
+      const Matrix& m = part(n, static_cast<Part>(which));
+      kernels_->multiply(m.shape.kind, m.tile(*arena_, tile), read, 0, rows, qkv_.data() + i * ROWS, stride);
+    }
+  }
+  pool_.wait();
+  remember(batch, n, t);
+  pool_.wait();
+  mix(batch, n, t);
+  pool_.wait();
+  const Activations& told = prepare(t, rows, mixed_width, {&part(n, O)},
+                                    [&](int64_t m) { return mixed_.data() + m * mixed_width; });
+  add_product(t, part(n, O), told, rows);
+  const Activations& again =
+      prepare(t, rows, c.width, {&gate, &up}, normed(norms_[static_cast<size_t>(2 * n + 1)]));
+  while (pool_.share(gate.shape.tiles(), std::max<int64_t>(1, gate.shape.tiles() / (8 * pool_.threads())), begin, end)) {
+    for (int64_t i = begin; i < end; i++) {
+      float* out = hidden_.data() + i * ROWS;
+      kernels_->multiply(gate.shape.kind, gate.tile(*arena_, i), again, 0, rows, out, c.hidden);
+      kernels_->multiply(up.shape.kind, up.tile(*arena_, i), again, 0, rows, own.up.data(), ROWS);
+      for (int64_t m = 0; m < rows; m++) kernels_->gate(out + m * c.hidden, own.up.data() + m * ROWS, ROWS);
+    }
+  }
+  pool_.wait();
+  const Activations& wide =
+      prepare(t, rows, c.hidden, {&part(n, DOWN)}, [&](int64_t m) { return hidden_.data() + m * c.hidden; });
+  add_product(t, part(n, DOWN), wide, rows);
+}
+
+// Rows of numbers as `readers` want them. Few rows: each thread makes its own, which is quicker than to wait.
+template <class Row>
+const Activations& Model::prepare(int t, int64_t rows, int64_t inputs, std::initializer_list<const Matrix*> readers,
+                                  Row row) {
+  bool plain = false, codes = false;
+  for (const Matrix* m : readers) (is_plain(m->shape.kind) ? plain : codes) = true;
+  if (rows == 1) {
+    Activations& own = own_[static_cast<size_t>(t)].own;
+    own.make_room(1, inputs);
+    kernels_->take(row(0), own, 0, plain, codes);
+    return own;
+  }
+  if (t == 0) shared_.inputs = inputs;
+  pool_.wait();
+  for (int64_t m = t; m < rows; m += pool_.threads()) kernels_->take(row(m), shared_, m, plain, codes);
+  pool_.wait();
+  return shared_;
+}
+
+// x += the product, by whoever has time; then all wait.
+void Model::add_product(int t, const Matrix& matrix, const Activations& x, int64_t rows) {
+  const int64_t tiles = matrix.shape.tiles();
+  float* tile = own_[static_cast<size_t>(t)].tile.data();
+  int64_t begin, end;
+  while (pool_.share(tiles, std::max<int64_t>(1, tiles / (8 * pool_.threads())), begin, end)) {
+    for (int64_t i = begin; i < end; i++) {
+      kernels_->multiply(matrix.shape.kind, matrix.tile(*arena_, i), x, 0, rows, tile, ROWS);
+      for (int64_t m = 0; m < rows; m++) kernels_->add(x_.data() + m * config_.width + i * ROWS, tile + m * ROWS, ROWS);
+    }
+  }
+  pool_.wait();
+}
+
+// Queries and keys turned, keys and values into the cache.
+void Model::remember(const Batch& batch, int64_t n, int t) {
+  const Config& c = config_;
+  const int64_t width = c.head_width, each = c.heads / c.groups, stride = (c.heads + 2 * c.groups) * width;
+  const auto rows = static_cast<int64_t>(batch.tokens.size());
+  const float scale = 1 / std::sqrt(static_cast<float>(width));
+  auto* narrow = reinterpret_cast<uint16_t*>(own_[static_cast<size_t>(t)].mixed.data());  // a key, then a value
+  int64_t begin, end;
+  while (pool_.share(static_cast<int64_t>(runs_.size()) * c.groups, 1, begin, end)) {
+    const Run& run = runs_[static_cast<size_t>(begin / c.groups)];
+    const auto s = static_cast<size_t>(run.sequence);
+    const int64_t group = begin % c.groups;
+    for (int64_t m = run.first; m < run.last; m++) {
+      float *q = qkv_.data() + m * stride + group * each * width, *k = qkv_.data() + m * stride + (c.heads + group) * width;
+      const float *v = k + c.groups * width, *turn = turns_.data() + m * 2 * width;
+      for (int64_t h = 0; h < each; h++) kernels_->turn(q + h * width, turn, static_cast<int>(width));
+      kernels_->narrow(q, scale, each * width, queries_.data() + (group * rows + m) * each * width);
+      kernels_->turn(k, turn, static_cast<int>(width));
+      kernels_->narrow(k, 1, width, narrow), kernels_->narrow(v, 1, width, narrow + width);
+      const int64_t position = batch.held[s] + m - batch.starts[s], place = position % page_;
+      const int64_t page = batch.pages[s][static_cast<size_t>(position / page_)];
+      const int64_t head = ((n * pages_ + page) * c.groups + group) * page_ * width;
+      auto* keys = reinterpret_cast<uint16_t*>(keys_->data()) + head + place / 16 * 16 * width + place % 16 * 2;
+      auto* values = reinterpret_cast<uint16_t*>(values_->data()) + head + place / 2 * 2 * width;
+      for (int64_t d = 0; d < width; d += 2) std::memcpy(keys + d * 16, narrow + d, 4);
+      for (int64_t d = 0; d < width; d++) values[2 * d + place % 2] = narrow[width + d];
+      for (int64_t d = 0; place % 2 == 0 && d < width; d++) values[2 * d + 1] = 0;  // mixed with weight 0 till written
+    }
+  }
+}
+
+void Model::mix(const Batch& batch, int64_t n, int t) {
+  int64_t begin, end;
+  while (pool_.share(static_cast<int64_t>(items_.size()), 1, begin, end)) {
+    mix_one(batch, n, items_[static_cast<size_t>(begin)], own_[static_cast<size_t>(t)]);
+  }
+}
+
+void Model::mix_one(const Batch& batch, int64_t n, const Item& item, Thread& own) {
+  const Config& c = config_;
+  const int64_t each = c.heads / c.groups, width = c.head_width, page = c.groups * page_ * width;
+  const auto s = static_cast<size_t>(item.sequence);
+  const auto rows = static_cast<int64_t>(batch.tokens.size());
+  const int64_t head = n * pages_ * page + item.group * page_ * width;
+  int32_t seen[MOST_ROWS];
+  for (int r = 0; r < item.count; r++) seen[r] = batch.held[s] + (item.first + r) / static_cast<int>(each) + 1;
+  Heads heads{queries_.data() + ((item.group * rows + batch.starts[s]) * each + item.first) * width,
+              seen,
+              item.count,
+              static_cast<int>(width),
+              reinterpret_cast<const uint16_t*>(keys_->data()) + head,
+              reinterpret_cast<const uint16_t*>(values_->data()) + head,
+              batch.pages[s].data(),
+              page,
+              static_cast<int>(page_),
+              0,
+              0};
+  float* parts = partial_.data() + item.place * MOST_ROWS * (width + 2);
+  for (int p = item.begin; p < item.end; p++) {
+    float* part = parts + p * MOST_ROWS * (width + 2);
+    heads.first = p * PIECE, heads.last = (p + 1) * PIECE;
+    kernels_->attend(heads, {part, part + MOST_ROWS * width, part + MOST_ROWS * (width + 1)}, own.room.data());
+  }
+  auto& done = done_[static_cast<size_t>(item.place)];  // who ends last puts the pieces together
+  if (done.fetch_add(item.end - item.begin) + item.end - item.begin < item.pieces) return;
+  done = 0;
+  for (int r = 0; r < item.count; r++) {
+    const int64_t query = item.first + r, row = batch.starts[s] + query / each;
+    put_together(parts, r, item.pieces, mixed_.data() + (row * c.heads + item.group * each + query % each) * width);
+  }
+}
+
+// Row r of the queries: what its pieces mixed, each scaled to the greatest score of all.
+void Model::put_together(const float* parts, int r, int pieces, float* out) const {
+  const int64_t width = config_.head_width, size = MOST_ROWS * (width + 2);
+  float top = -1e30f, sum = 0;
+  for (int p = 0; p < pieces; p++) top = std::max(top, parts[p * size + MOST_ROWS * width + r]);
+  std::fill(out, out + width, 0.0f);
+  for (int p = 0; p < pieces; p++) {
+    const float* piece = parts + p * size;
+    const float share = std::exp(piece[MOST_ROWS * width + r] - top);
+    sum += share * piece[MOST_ROWS * (width + 1) + r];
+    for (int64_t d = 0; d < width; d++) out[d] += share * piece[r * width + d];
+  }
+  for (int64_t d = 0; d < width; d++) out[d] /= sum;
+}
+
+// The wanted rows, normed, and their logits.
+void Model::end(const Batch& batch, int t, float* logits, float* hidden) {
+  const Config& c = config_;
+  const auto wanted = static_cast<int64_t>(batch.wanted.size());
+  Thread& own = own_[static_cast<size_t>(t)];
+  if (wanted == 0) return;
+  const Activations& x = prepare(t, wanted, c.width, {&head()}, [&](int64_t i) {
+    const float* row = x_.data() + batch.wanted[static_cast<size_t>(i)] * c.width;
+    kernels_->norm(row, norms_.back().data(), c.width, c.eps, own.normed.data());
+    if (hidden && i % pool_.threads() == t) {
+      std::memcpy(hidden + i * c.width, own.normed.data(), static_cast<size_t>(c.width) * sizeof(float));
+    }
+    return own.normed.data();
+  });
+  if (!logits) return;
+  const int64_t tiles = head().shape.tiles();
+  int64_t begin, end;
+  while (pool_.share(tiles, std::max<int64_t>(1, tiles / (8 * pool_.threads())), begin, end)) {
+    for (int64_t i = begin; i < end; i++) {
+      const bool inside = (i + 1) * ROWS <= c.words;
+      float* out = inside ? logits + i * ROWS : own.tile.data();
+      kernels_->multiply(head().shape.kind, head().tile(*arena_, i), x, 0, wanted, out, inside ? c.words : ROWS);
+      for (int64_t m = 0; !inside && m < wanted; m++) {
+        std::memcpy(logits + m * c.words + i * ROWS, out + m * ROWS, static_cast<size_t>(c.words - i * ROWS) * 4);
+      }
+    }
+  }
+}
+
+}  // namespace puna::llama

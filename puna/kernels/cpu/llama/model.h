@@ -1,0 +1,131 @@
+// A Llama in packed weights, and its whole forward step: ids in, logits out, for any number of sequences at once.
+#pragma once
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "kernels.h"
+#include "pool.h"
+
+namespace puna::llama {
+
+struct Config {
+  int64_t width, layers, heads, groups, head_width, hidden, words;
+  float eps;
+};
+
+enum Part { Q, K, V, O, GATE, UP, DOWN, PARTS };  // of a layer
+
+// Memory in large pages, zeros at first; taken from the machine only where it is touched.
+class Arena {
+ public:
+  explicit Arena(int64_t bytes);
+  ~Arena();
+  Arena(const Arena&) = delete;
+  Arena& operator=(const Arena&) = delete;
+  uint8_t* data() const { return data_; }
+
+ private:
+  uint8_t* data_;
+  int64_t bytes_;
+};
+
+// What one step reads: new positions of sequences, one sequence after the other.
+struct Batch {
+  std::vector<int32_t> tokens;     // (rows,)
+  std::vector<int32_t> starts;     // (sequences + 1,): which rows are a sequence's
+  std::vector<int32_t> held;       // (sequences,): positions in the cache before
+  std::vector<std::vector<int32_t>> pages;  // of each sequence, with room for what is new
+  std::vector<int32_t> wanted;     // rows whose logits are asked for
+};
+
+class Model {
+ public:
+  // matrices: embedding, head (no rows: the embedding's), then PARTS of every layer. frequencies: radians a
+  // position of each pair of neighbouring channels (head_width / 2,).
+  Model(const Config& config, std::vector<Shape> matrices, std::vector<float> frequencies, int threads,
+        const std::string& instructions);
+
+  // Rows first ... first + rows - 1 of matrix number `index` from GGUF's blocks, rows of q and k in GGUF's order.
+  // `first` is a multiple of ROWS. All threads pack.
+  void put(int64_t index, int64_t first, int64_t rows, const uint8_t* from);
+  void put_norm(int64_t index, const float* from);  // two of every layer, then the last
+  void make_cache(int64_t pages, int64_t page);     // forgets what was there
+
+  void copy_page(int64_t source, int64_t target);
+
+  // Reads the batch. logits (wanted, words); hidden (wanted, width), normed: either may be null.
+  void step(const Batch& batch, float* logits, float* hidden);
+
+  const Config& config() const { return config_; }
+  const Kernels& kernels() const { return *kernels_; }
+  int threads() const { return pool_.threads(); }
+  int64_t pages() const { return pages_; }
+  int64_t page() const { return page_; }
+  int64_t bytes() const { return bytes_; }  // of the packed weights
+  const Shape& shape(int64_t index) const { return matrices_.at(static_cast<size_t>(index)).shape; }
+  void row(int64_t index, int64_t row, float* out) const;  // of a packed matrix
+
+ private:
+  struct Matrix {
+    Shape shape;
+    int64_t place;  // in the arena
+    const uint8_t* tile(const Arena& arena, int64_t n) const {
+      return arena.data() + place + n * tile_bytes(shape.kind, shape.inputs);
+    }
+  };
+  struct Run {  // rows of one sequence whose positions lie in the same 16: one thread writes them to the cache
+    int sequence;
+    int64_t first, last;
+  };
+  struct Item {  // queries of one key-value head of one sequence, over some of the pieces that they see
+    int sequence, group, first, count;  // query `first` of the sequence: token first / (heads a group)
+    int begin, end, pieces;             // pieces begin ... end - 1 of so many
+    int64_t place;                      // of piece 0 among the partial results
+  };
+  struct Thread {  // what a thread alone writes to
+    Activations own;
+    std::vector<float> normed, tile, up, room, mixed;
+  };
+
+  void work(const Batch& batch, int t, float* logits, float* hidden);
+  void layer(const Batch& batch, int64_t layer, int t);
+  void plan(const Batch& batch);
+  void plan_attention(const Batch& batch);
+  void begin(const Batch& batch, int t);
+  void remember(const Batch& batch, int64_t layer, int t);
+  void mix(const Batch& batch, int64_t layer, int t);
+  void mix_one(const Batch& batch, int64_t layer, const Item& item, Thread& own);
+  void put_together(const float* parts, int r, int pieces, float* out) const;
+  void end(const Batch& batch, int t, float* logits, float* hidden);
+
+  template <class Row>
+  const Activations& prepare(int t, int64_t rows, int64_t inputs, std::initializer_list<const Matrix*> readers, Row row);
+  void add_product(int t, const Matrix& matrix, const Activations& x, int64_t rows);
+  const Matrix& part(int64_t layer, Part which) const {
+    return matrices_[static_cast<size_t>(2 + layer * PARTS + which)];
+  }
+  const Matrix& head() const { return matrices_[matrices_[1].shape.rows ? 1 : 0]; }
+
+  Config config_;
+  std::vector<Matrix> matrices_;
+  std::vector<float> frequencies_;
+  std::vector<std::vector<float>> norms_;
+  const Kernels* kernels_;
+  Pool pool_;
+  std::unique_ptr<Arena> arena_, keys_, values_;
+  int64_t bytes_ = 0, pages_ = 0, page_ = 0;
+
+  std::vector<Thread> own_;
+  Activations shared_;
+  std::vector<float> x_, qkv_, mixed_, hidden_, turns_, partial_;
+  std::vector<uint16_t> queries_;
+  std::vector<int32_t> sequence_;  // of a row
+  std::vector<Run> runs_;
+  std::vector<Item> items_;
+  std::vector<std::atomic<int>> done_;  // pieces of the queries whose first piece has this place
+};
+
+}  // namespace puna::llama

@@ -1,0 +1,21 @@
+// kernels.inl and attention.inl for portable; CMakeLists.txt gives the flags.
+#include "lanes_portable.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <type_traits>
+
+#include "kernels.h"
+
+namespace puna::llama {
+namespace portable {
+#include "kernels.inl"
+#include "attention.inl"
+}  // namespace portable
+
+extern const Kernels portable_kernels;
+const Kernels portable_kernels = {"portable", portable::multiply, portable::take, portable::norm, portable::gate,
+                                portable::add_to, portable::turn, portable::narrow, portable::attend};
+
+}  // namespace puna::llama

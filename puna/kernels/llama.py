@@ -1,0 +1,30 @@
+"""The native forward step of a Llama on a CPU: whether it can be had here, and what it can read.
+
+Weights stay in the file's blocks, packed 16 rows side by side; one call reads any number of sequences and
+gives logits. The slow definition of each kernel is in llama_reference.py, that of the whole step is the torch
+model.
+"""
+
+from importlib import import_module
+from typing import Any
+
+PACKED = ("Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q4_K", "Q5_K", "Q6_K", "F16", "BF16", "F32")
+BLOCK = 32  # inputs that share a scale
+TILE = 16  # rows side by side: widths are multiples of it
+STEP = 1  # of what the native module answers; the same number stands in cpu/llama/bind.cpp
+
+
+def works_here() -> str | None:
+    """Why there is no native forward step, or None."""
+    try:
+        native = import_module("puna.kernels._llama")
+    except ImportError as problem:
+        return f"the native extension is not built ({problem}); to build it, pip install puna with a compiler"
+    if native.STEP != STEP:
+        return "the native extension was built from other sources; to build it anew, pip install puna again"
+    return None
+
+
+def native() -> Any:
+    """The module; ask works_here first."""
+    return import_module("puna.kernels._llama")

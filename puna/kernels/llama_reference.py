@@ -1,0 +1,34 @@
+"""What each kernel of the native forward step computes, as a textbook would say it. All over float64."""
+
+import numpy as np
+
+BLOCK = 32
+
+
+def codes(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Rows x (M, inputs) as whole numbers from -127 to 127, and a scale for each 32 (M, inputs / 32)."""
+    blocks = x.astype(np.float32).reshape(len(x), -1, BLOCK)
+    most = np.abs(blocks).max(-1)  # (M, inputs / 32)
+    up = np.divide(np.float32(127), most, out=np.zeros_like(most), where=most > 0)
+    return np.rint(blocks * up[..., None]).reshape(x.shape), most / np.float32(127)
+
+
+def multiply(weights: np.ndarray, x: np.ndarray, plain: bool) -> np.ndarray:
+    """x (M, inputs) times weights (rows, inputs): (M, rows). Quantised weights read x in codes."""
+    if not plain:
+        whole, scale = codes(x)
+        x = whole * np.repeat(scale.astype(np.float64), BLOCK, axis=-1)
+    return x.astype(np.float64) @ weights.astype(np.float64).T
+
+
+def norm(x: np.ndarray, weight: np.ndarray, eps: float) -> np.ndarray:
+    """RMSNorm of x (n,)."""
+    x = x.astype(np.float64)
+    return x / np.sqrt(np.square(x).mean() + eps) * weight
+
+
+def gate(gate: np.ndarray, up: np.ndarray) -> np.ndarray:
+    """silu(gate) * up."""
+    gate = gate.astype(np.float64)
+    with np.errstate(over="ignore"):  # far below zero nothing passes
+        return gate / (1 + np.exp(-gate)) * up

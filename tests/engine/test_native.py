@@ -1,0 +1,182 @@
+"""The native runner reads what the torch model reads, for every kind of weights and however the rows are cut."""
+
+import numpy as np
+import pytest
+import torch
+
+from puna.engine.native import PAGE, NativeRunner, bytes_per_page, works_for
+from puna.engine.step import Step
+from puna.errors import HardwareError
+from puna.kernels import llama
+from puna.model import frequencies, rope
+from puna.model.attend import mix
+from puna.model.config import HERD, ModelConfig, RopeScaling
+from puna.model.names import shapes
+from puna.model.weights import load
+from puna.quant.gguf import GgufWeights, write_gguf
+
+if reason := llama.works_here():
+    pytest.skip(reason, allow_module_level=True)
+
+CONFIG = ModelConfig(hidden_size=256, num_hidden_layers=2, num_attention_heads=8, num_key_value_heads=2, head_dim=64,
+                     intermediate_size=512, vocab_size=1001, max_position_embeddings=2048)  # fmt: skip
+SCALED = CONFIG.model_copy(
+    update={"rope_scaling": RopeScaling(factor=8.0), "tie_word_embeddings": True, "head_dim": 48}
+)
+WIDE = CONFIG.model_copy(update={"head_dim": 256, "num_attention_heads": 9, "num_key_value_heads": 1})
+IDS = np.random.default_rng(0).integers(0, 1001, 700).tolist()
+
+
+class Drawn:
+    """A model of this shape with drawn weights."""
+
+    where = "drawn"
+
+    def __init__(self, config, dtype=torch.float32):
+        self.config, dice = config, torch.Generator().manual_seed(1)
+        self.tensors = {}
+        for name, shape in shapes(config):
+            width = 0.5 if len(shape) == 1 else shape[-1] ** -0.5
+            self.tensors[name] = (torch.randn(shape, generator=dice) * width + (len(shape) == 1)).to(dtype)
+
+    def names(self):
+        return self.tensors.keys()
+
+    def shape(self, name):
+        return tuple(self.tensors[name].shape)
+
+    def kind(self, name):
+        return {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}[self.tensors[name].dtype]
+
+    def read(self, name):
+        return self.tensors[name]
+
+    def rows(self, name, first, last):
+        return self.tensors[name][first:last]
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory):
+    """A GGUF of these weights in one kind."""
+
+    def written(kind, config=CONFIG):
+        path = tmp_path_factory.mktemp("native") / f"{kind}.gguf"
+        write_gguf(Drawn(config), path, lambda name, shape: kind, {}, "tiny")
+        return GgufWeights(path)
+
+    return written
+
+
+def bf16(x):
+    return x.bfloat16().float()
+
+
+def definition(weights, ids):
+    """Logits (T, V) of the torch model with keys, values and queries rounded as the native cache rounds them."""
+
+    def attend(layer, q, k, v):
+        return mix(
+            bf16(q * weights.config.head_dim**-0.5) * weights.config.head_dim**0.5,
+            *map(keys, (bf16(k), bf16(v))),
+        )
+
+    def keys(x):
+        return x.transpose(0, 1)
+
+    model = load(weights, torch.float32)
+    with torch.inference_mode():
+        return model(torch.tensor(ids), torch.arange(len(ids)), attend).numpy()
+
+
+def read(runner, ids, pages=None, cuts=()):
+    """Logits of all rows, read in pieces that end at `cuts`."""
+    pages, found, held = pages or list(range(runner.pages)), [], 0
+    for end in (*cuts, len(ids)):
+        found.append(
+            runner.run(Step(ids[held:end], [0, end - held], [held], [pages], list(range(end - held))))
+        )
+        held = end
+    return np.concatenate(found)
+
+
+def off(got, want):
+    """Mean Kullback-Leibler divergence in nats."""
+    p, q = (torch.tensor(x).double().log_softmax(-1) for x in (want, got))
+    return float((p.exp() * (p - q)).sum(-1).mean())
+
+
+@pytest.mark.parametrize("instructions", llama.native().instructions())
+@pytest.mark.parametrize("config", [CONFIG, SCALED, WIDE], ids=["plain", "scaled", "wide"])
+def test_plain_weights_give_the_logits_of_the_torch_model(config, instructions):
+    weights = Drawn(config)
+    runner = NativeRunner(weights, 3, 2, instructions)
+    got, want = read(runner, IDS[:70]), definition(weights, IDS[:70])
+    np.testing.assert_allclose(got, want, atol=0.02)
+    assert off(got, want) < 1e-5
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_a_folder_in_16_bits_is_read_without_loss(dtype):
+    weights = Drawn(CONFIG, dtype)
+    assert off(read(NativeRunner(weights, 2, 1), IDS[:40]), definition(weights, IDS[:40])) < 1e-5
+
+
+@pytest.mark.parametrize("kind", [*llama.PACKED, "Q3_K", "IQ4_XS"])
+def test_every_kind_is_as_near_as_inputs_in_eight_bits_allow(stored, kind):
+    weights = stored(kind)
+    got, want = read(NativeRunner(weights, 2, 2), IDS[:50]), definition(weights, IDS[:50])
+    assert off(got, want) < (1e-5 if kind in ("F32", "F16", "BF16") else 2e-3)
+
+
+@pytest.mark.parametrize("instructions", llama.native().instructions())
+def test_a_row_is_the_same_to_the_bit_however_it_is_read(stored, instructions):
+    weights = stored("Q4_K")
+    runner = NativeRunner(weights, 60, 2, instructions)
+    whole = read(runner, IDS, list(range(22)))  # 700 positions: two pieces of attention
+    cuts = (1, 2, 17, 31, 32, 33, 100, 355, 511, 512, 513, 514, 699)
+    pages = np.random.default_rng(1).permutation(np.arange(22, 44)).tolist()
+    np.testing.assert_array_equal(read(runner, IDS, pages, cuts), whole)
+    other = IDS[::-1][:40]
+    alone = read(runner, other, list(range(44, 46)))
+    together = Step(IDS[600:] + other, [0, 100, 140], [600, 0], [list(range(22)), [47, 46]], list(range(140)))
+    np.testing.assert_array_equal(runner.run(together), np.concatenate((whole[600:], alone)))
+    one = NativeRunner(weights, 22, 1, instructions)
+    np.testing.assert_array_equal(read(one, IDS, None, (650,)), whole)
+
+
+def test_a_copied_page_is_read_like_its_source(stored):
+    runner = NativeRunner(stored("Q8_0"), 6, 2)
+    whole = read(runner, IDS[:50], [0, 1])
+    runner.copy(1, 4)
+    read(runner, IDS[100:150], [5, 1])  # writes over the source
+    again = runner.run(Step(IDS[45:50], [0, 5], [45], [[0, 4]], list(range(5))))
+    np.testing.assert_array_equal(again, whole[45:])
+
+
+def test_what_is_out_of_bounds_is_refused_and_harms_nothing(stored):
+    runner = NativeRunner(stored("Q4_0"), 2, 1)
+    before = read(runner, IDS[:20])
+    good = {"tokens": [1, 2], "starts": [0, 2], "held": [20], "pages": [[0]], "wanted": [1]}
+    for wrong, problem in (({"tokens": [1, 1001]}, "outside the vocabulary"), ({"pages": [[2]]}, "outside the cache"),
+                           ({"held": [31]}, "without room"), ({"wanted": [2]}, "outside the batch"),
+                           ({"starts": [0, 1]}, "cover the rows"), ({"held": [-1]}, "without rows")):  # fmt: skip
+        with pytest.raises(ValueError, match=problem):
+            runner.run(Step(**(good | wrong)))
+    with pytest.raises(ValueError, match="outside the cache"):
+        runner.copy(0, 2)
+    np.testing.assert_array_equal(read(runner, IDS[:20]), before)
+
+
+def test_a_model_of_odd_widths_says_why_it_has_no_native_step():
+    odd = CONFIG.model_copy(update={"intermediate_size": 500})
+    assert works_for(CONFIG) is None and "intermediate_size 500" in works_for(odd)
+    with pytest.raises(HardwareError, match="not a multiple of 16"):
+        NativeRunner(Drawn(odd), 2, 1)
+    assert bytes_per_page(CONFIG) == 2 * 2 * PAGE * 2 * 2 * 64
+
+
+def test_frequencies_without_torch_are_those_of_the_definition():
+    linear = RopeScaling(rope_type="linear", factor=4.0)
+    for config in (*HERD.values(), SCALED, CONFIG.model_copy(update={"rope_scaling": linear})):
+        want = rope.frequencies(config).numpy()
+        np.testing.assert_allclose(frequencies.frequencies(config), want, rtol=2e-6)

@@ -1,0 +1,84 @@
+"""Every kernel of the native forward step equals its definition, with each set of instructions."""
+
+import numpy as np
+import pytest
+
+from puna.kernels import llama, llama_reference
+from puna.quant.blocks import decode, encode
+
+if reason := llama.works_here():
+    pytest.skip(reason, allow_module_level=True)
+
+NATIVE = llama.native()
+PLAIN = ("F16", "BF16", "F32")
+each_machine = pytest.mark.parametrize("instructions", NATIVE.instructions())
+
+
+def stored(kind, rows, inputs, seed=0):
+    """Weights like a model's, as a file stores them."""
+    rng = np.random.default_rng(seed)
+    values = rng.standard_normal((rows, inputs), dtype=np.float32) * rng.choice([0.01, 0.1, 1.0], (rows, 1))
+    return encode(kind, values.astype(np.float32))
+
+
+@pytest.mark.parametrize("kind", llama.PACKED)
+def test_packing_loses_nothing(kind):
+    for rows, inputs in ((16, 256), (48, 512), (21, 768)):
+        data, back = stored(kind, rows, inputs), np.empty((rows, inputs), np.float32)
+        NATIVE.packed_and_back(kind, data, back)
+        np.testing.assert_array_equal(back, decode(kind, data, (rows, inputs)))
+
+
+@each_machine
+@pytest.mark.parametrize("kind", llama.PACKED)
+def test_a_product_is_that_of_the_dequantised_weights_and_the_coded_inputs(kind, instructions):
+    rng = np.random.default_rng(1)
+    for rows, outputs, inputs in ((1, 16, 256), (3, 48, 512), (8, 16, 256), (27, 32, 768)):
+        data = stored(kind, outputs, inputs, rows)
+        x = rng.standard_normal((rows, inputs), dtype=np.float32) * rng.choice([0.1, 30], (rows, 1)).astype(
+            np.float32
+        )
+        x[0, :64] = 0  # a block without a scale
+        got, weights = np.empty((rows, outputs), np.float32), decode(kind, data, (outputs, inputs))
+        NATIVE.multiply(instructions, kind, data, x, got)
+        want = llama_reference.multiply(weights, x, kind in PLAIN)
+        size = np.abs(x).astype(np.float64) @ np.abs(weights).astype(np.float64).T
+        assert np.abs(got - want).max() <= 2e-6 * size.max(), (rows, outputs, inputs)
+        assert (np.abs(got - want) <= 2e-6 * size + 1e-30).all()
+
+
+@each_machine
+@pytest.mark.parametrize("kind", llama.PACKED)
+def test_a_row_does_not_depend_on_the_rows_beside_it(kind, instructions):
+    x = np.random.default_rng(2).standard_normal((41, 512), dtype=np.float32)
+    data, together = stored(kind, 16, 512), np.empty((41, 16), np.float32)
+    NATIVE.multiply(instructions, kind, data, x, together)
+    for first, last in ((0, 1), (3, 5), (7, 15), (20, 33), (29, 41)):
+        some = np.empty((last - first, 16), np.float32)
+        NATIVE.multiply(instructions, kind, data, np.ascontiguousarray(x[first:last]), some)
+        np.testing.assert_array_equal(some, together[first:last])
+
+
+@each_machine
+def test_norm_and_gate_equal_their_definitions(instructions):
+    rng = np.random.default_rng(3)
+    for n in (16, 576, 2048):
+        x, weight = rng.standard_normal((2, n), dtype=np.float32)
+        got = np.empty((1, n), np.float32)
+        NATIVE.norm(instructions, x, weight, 1e-5, got)
+        np.testing.assert_allclose(got[0], llama_reference.norm(x, weight, 1e-5), rtol=3e-6, atol=1e-6)
+        wide = np.concatenate((x * 20, [0, 1e-9, -1e4, 1e4] * 4)).astype(np.float32)
+        up = rng.standard_normal(len(wide), dtype=np.float32)
+        got = wide[None].copy()
+        NATIVE.gate(instructions, got, up)
+        np.testing.assert_allclose(got[0], llama_reference.gate(wide, up), rtol=2e-6, atol=1e-30)
+
+
+def test_what_does_not_fit_is_refused():
+    x, out = np.zeros((1, 100), np.float32), np.zeros((1, 16), np.float32)
+    with pytest.raises(ValueError, match="do not divide into blocks"):
+        NATIVE.multiply("", "Q4_0", np.zeros(10, np.uint8), x, out)
+    with pytest.raises(ValueError, match="no packed form of Q2_K"):
+        NATIVE.multiply("", "Q2_K", np.zeros(10, np.uint8), x, out)
+    with pytest.raises(ValueError, match="this machine has no sse"):
+        NATIVE.norm("sse", x[0], x[0], 1e-5, x)
