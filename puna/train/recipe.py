@@ -137,6 +137,7 @@ class TrainRecipe(Settings):
         0.01  # share of each set, at its end, that is only read to judge
     )
     judge_every: Count = 100  # steps
+    judged: Count = 64  # held-out sequences of each set; few short ones are few texts, and say little
     statistics_every: Annotated[int, Field(ge=0)] = 0  # steps; 0: never
     samples: tuple[str, ...] = ()  # beginnings of texts that the model goes on with while it trains
     sample_every: Count = 100  # steps

@@ -41,7 +41,6 @@ from puna.train.statistics import Statistics
 from puna.train.step import Position, Step, bits_per_byte, in_turn, steps
 
 DTYPES = {"fp64": torch.float64, "fp32": torch.float32, "bf16": torch.bfloat16, "fp8": torch.bfloat16}
-JUDGED = 64  # held-out sequences of each set
 # of the recipe, what the weights do not depend on
 APART = {
     "name", "data", "tokenizer", "device", "layout", "micro", "guard",
@@ -146,7 +145,7 @@ class Run:
         """Nats a token and bits a byte, of each set."""
         losses, found = {}, {}
         for name in self.batches.rows:
-            parts = list(self.batches.held_out(name, JUDGED))
+            parts = list(self.batches.held_out(name, self.recipe.judged))
             asked = [token for part in parts for token in part.targets[part.weights > 0].tolist()]
             counts = torch.tensor([len(asked), sum(map(self._length, asked))], dtype=torch.float64)
             tokens, text = self.world.over_tokens(counts).tolist()

@@ -128,4 +128,7 @@ class Model {
   std::vector<std::atomic<int>> done_;  // pieces of the queries whose first piece has this place
 };
 
+// Bytes a second that so many threads read of memory, the best of a few tries.
+double bandwidth(int threads);
+
 }  // namespace puna::llama

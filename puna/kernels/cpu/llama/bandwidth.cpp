@@ -1,0 +1,37 @@
+// How fast all threads together read memory: what decoding is held against.
+#include <algorithm>
+#include <chrono>
+
+#include "model.h"
+
+namespace puna::llama {
+
+double bandwidth(int threads) {
+  constexpr int64_t SIZE = 256 << 20, PIECE = 1 << 20, ROUNDS = 6;
+  const Arena arena(SIZE);
+  auto* words = reinterpret_cast<uint64_t*>(arena.data());
+  for (int64_t i = 0; i < SIZE / 8; i++) words[i] = static_cast<uint64_t>(i);
+  Pool pool(threads);
+  std::vector<uint64_t> sums(static_cast<size_t>(pool.threads()) * 64);  // a line of the cache and more for each
+  const std::function<void(int)> read = [&](int t) {
+    int64_t begin, end;
+    while (pool.share(SIZE / PIECE, 1, begin, end)) {
+      const uint64_t* from = words + begin * (PIECE / 8);
+      uint64_t sum[16] = {};
+      for (int64_t i = 0; i < PIECE / 8; i += 16) {
+        for (int j = 0; j < 16; j++) sum[j] += from[i + j];
+      }
+      for (uint64_t s : sum) sums[static_cast<size_t>(t) * 64] += s;
+    }
+  };
+  double best = 0;
+  for (int64_t n = 0; n < ROUNDS; n++) {
+    const auto begun = std::chrono::steady_clock::now();
+    pool.run(read);
+    const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begun;
+    best = std::max(best, static_cast<double>(SIZE) / took.count());
+  }
+  return sums[0] == 1 ? 0 : best;  // the sums are of use, so the reading is not left out
+}
+
+}  // namespace puna::llama
