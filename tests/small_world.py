@@ -13,6 +13,8 @@ from itertools import pairwise
 
 import torch
 
+from puna.engine.engine import Engine
+from puna.engine.runner import TorchRunner
 from puna.model.config import ModelConfig
 from puna.model.transformer import Llama
 
@@ -123,3 +125,9 @@ def parrot(vocab_size, sequence, context=512):
     for before, after in pairwise(sequence):
         model.lm_head.weight[after, before] = 10.0
     return model
+
+
+def torch_engine(model, tokenizer, *, contexts=4, page=16, **settings):
+    """An engine over the torch definition, with room for so many contexts."""
+    pages = int(contexts * model.config.max_position_embeddings) // page
+    return Engine(TorchRunner(model, pages, page), model.config, tokenizer, **settings)

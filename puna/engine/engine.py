@@ -1,67 +1,68 @@
 """The engine: requests come in from any thread, one thread reads and writes for all of them, events go out.
 
-Requests being served take turns: a turn reads one chunk of a prompt or writes one token, so a long prompt
-does not silence a short answer. The others wait in a queue with an end. Nothing is batched here: this
-engine is the definition that faster ones are held to.
+A step is planned (scheduler.py), made by the runner (step.py), and gives each request that writes one
+token; prompts are read beside that, in chunks that keep a step short. The cache's pages are shared by what
+begins alike (pages.py). What a request gets depends on nothing that runs beside it.
 """
 
 import queue
 import threading
+import time
 import traceback
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Self
 
-from torch import Tensor
+import numpy as np
+import torch
 
-from puna import hardware, log
-from puna.engine.prefix import Prefixes
+from puna import log
+from puna.engine.pages import Pages
 from puna.engine.request import Event, Finish, Request
-from puna.engine.runner import Cancelled, TorchRunner
-from puna.engine.sample import score
+from puna.engine.scheduler import Plan, Scheduler, next_rows
+from puna.engine.step import Runner
 from puna.engine.task import Task, Vocabulary
 from puna.errors import PunaError, RequestError, need
-from puna.model.attend import Memory
-from puna.model.transformer import Llama
+from puna.model.config import ModelConfig
 
-CHUNK = 512  # prompt positions a turn reads
-SCORED_CHUNK = 64  # the same where every position's logits are wanted: (64, 128_256) fp32 are 33 MB
+FIRST_ROWS = 64  # of prompts in the first step, when nothing is measured yet
 Deliver = Callable[[Event], None]
 
 
 class Engine:
     """Serves one model. `submit` gives a stream of events; `begin` hands them to a function instead.
 
-    context: positions a request may take, prompt and answer together; None: what the model was made for.
-    together: requests that take turns; waiting: how many more may stand in the queue.
-    kept_bytes: for the memories of ended requests; None: a quarter of the free memory.
+    context: positions a request may take, prompt and answer together; None: what the model was made for,
+    as far as the cache reaches. rows: read at most in a step. together: requests that run at once; waiting:
+    how many more may be there.
     """
 
     def __init__(
         self,
-        model: Llama,
+        runner: Runner,
+        config: ModelConfig,
         tokenizer: Vocabulary,
         *,
         context: int | None = None,
-        together: int = 4,
-        waiting: int = 64,
-        kept_bytes: int | None = None,
+        rows: int = 512,
+        together: int = 64,
+        waiting: int = 256,
     ):
-        made_for = model.config.max_position_embeddings
-        self.context = made_for if context is None else context
+        self.context = _context(context, config.max_position_embeddings, runner.pages * runner.page)
         need(
-            0 < self.context <= made_for,
-            f"a context of {self.context:,} is not possible: the model was made for {made_for:,} positions",
-            f"1 to {made_for:,}",
+            0 < together <= rows and waiting > 0,
+            f"{together} requests at once, {waiting} that wait and {rows} rows a step are not possible",
+            "at least one of each, and a row for each request that runs",
         )
-        need(together > 0 and waiting > 0, "an engine that serves no request is of no use")
-        self.runner, self.config, self.tokenizer = TorchRunner(model), model.config, tokenizer
-        self.size = min(model.config.vocab_size, tokenizer.size)  # models pad it; padding is not written
-        self.together, self.waiting = together, waiting
-        self.prefixes = Prefixes(_quarter_of_memory() if kept_bytes is None else kept_bytes)
+        self.runner, self.config, self.tokenizer = runner, config, tokenizer
+        self.size = min(runner.size, tokenizer.size)  # models pad it; padding is not written
+        self.rows, self.together, self.waiting = rows, together, waiting
+        self.pages = Pages(runner.pages, runner.page)
+        self.scheduler = Scheduler(self.pages, rows, together)
+        self._prompt_rows = min(FIRST_ROWS, rows)
         self._changed = threading.Condition()
         self._tasks: dict[str, Task] = {}  # all that have not ended
-        self._queue: deque[Task] = deque()
+        self._arrived: list[Task] = []  # those of them that the scheduler does not know yet
         self._closed = False
         self._thread = threading.Thread(target=self._serve, name="puna-engine", daemon=True)
         self._thread.start()
@@ -86,14 +87,14 @@ class Engine:
                 f"a request {request.id!r} is still running",
                 error=RequestError,
             )
-            if len(self._queue) >= self.waiting:
+            if len(self._tasks) >= self.together + self.waiting:
                 raise RequestError(
                     f"the engine is busy: {self.waiting} requests wait already\n  try: again in a moment",
                     429,
                     "queue_full",
                 )
             self._tasks[request.id] = task
-            self._queue.append(task)
+            self._arrived.append(task)
             self._changed.notify()
         return task.cancel
 
@@ -103,12 +104,15 @@ class Engine:
             if task := self._tasks.get(request_id):
                 task.cancel()
 
+    def waits(self) -> dict[str, str]:
+        """Of each request that does not run now: its id, and why."""
+        with self._changed:
+            return {id: task.work.waits for id, task in self._tasks.items() if task.work.hold is None}
+
     def close(self) -> None:
         """Cancel everything and stop. Every stream gets its last event. May be called twice."""
         with self._changed:
             self._closed = True
-            for task in self._tasks.values():
-                task.cancel()
             self._changed.notify()
         self._thread.join()
 
@@ -142,87 +146,84 @@ class Engine:
         self.close()
 
     def _serve(self) -> None:
-        """The one thread that touches the model."""
-        active: deque[Task] = deque()
+        """The one thread that touches the runner."""
         try:
-            while self._admit(active):
-                task = active.popleft()
-                if not self._turn(task):
-                    active.append(task)
+            while self._wait():
+                self._end_cancelled()
+                plan = self.scheduler.plan(self._prompt_rows)
+                if plan is not None:
+                    self._make(plan)
         finally:  # also if a listener of the log fails: nobody may wait for ever
             self._closed = True
+            self._take_in()
             for task in tuple(self._tasks.values()):
                 task.cancel()
-                self._turn(task)
+            self._end_cancelled()
 
-    def _admit(self, active: deque[Task]) -> bool:
-        """Move waiting tasks among the active; wait if there is nothing to do. False: the engine closes."""
+    def _wait(self) -> bool:
+        """Wait until there is something to do, and take in what came. False: the engine closes."""
         with self._changed:
-            self._changed.wait_for(lambda: active or self._queue or self._closed)
-            for task in [task for task in self._queue if task.cancelled]:
-                self._queue.remove(task)
-                active.appendleft(task)  # its turn only ends it
-            while self._queue and len(active) < self.together:
-                active.append(self._queue.popleft())
-            return not self._closed
+            self._changed.wait_for(lambda: self._tasks or self._closed)
+        if not self._closed:
+            self._take_in()
+        return not self._closed
 
-    def _turn(self, task: Task) -> bool:
-        """One step of one task; true if it was the last. What goes wrong in a step ends its own task only."""
+    def _take_in(self) -> None:
+        with self._changed:
+            arrived, self._arrived = self._arrived, []
+        for task in arrived:
+            self.scheduler.add(task.work)
+            if task.is_done and not task.cancelled:
+                self._advance(task, partial(task.last_event, "length"))
+
+    def _end_cancelled(self) -> None:
+        with self._changed:
+            tasks = [task for task in self._tasks.values() if task.cancelled and task not in self._arrived]
+        for task in tasks:
+            self._advance(task, partial(task.last_event, "cancelled"))
+
+    def _make(self, plan: Plan) -> None:
+        """Make one step. If it fails, all requests of it end with the error; the others go on."""
+        begun = time.monotonic()
         try:
-            event = self._step(task)
-        except Exception as problem:  # the one broad except: this thread must go on for the others
+            for _, source, target in plan.copies:
+                self.runner.copy(source, target)
+            logits = self.runner.run(plan.step)
+        except Exception as problem:  # broad: whatever a runner stumbles over, this thread must go on
+            said = _said(problem)
+            log.event("engine.error", step=len(plan.step.tokens), traceback=traceback.format_exc())
+            works = [part.work for part in plan.parts] + [work for work, _, _ in plan.copies]
+            for id in {work.id: None for work in works}:
+                self._advance(self._tasks[id], partial(self._tasks[id].failed, said))
+            return
+        taken = time.monotonic() - begun
+        self._prompt_rows = next_rows(self._prompt_rows, plan.prompt_rows, taken, self.rows)
+        self.scheduler.read(plan)
+        self._hand_out(plan, logits)
+
+    def _hand_out(self, plan: Plan, logits: np.ndarray) -> None:
+        """Give each request its rows of the logits (wanted, V)."""
+        rows = torch.from_numpy(logits).split([part.wanted for part in plan.parts])
+        for part, mine in zip(plan.parts, rows, strict=True):
+            if part.wanted:
+                task = self._tasks[part.work.id]
+                self._advance(task, partial(task.take, mine, part.first))
+
+    def _advance(self, task: Task, act: Callable[[], Event | None]) -> None:
+        """Let one request go on, and tell what is new. What goes wrong in it ends it alone."""
+        try:
+            event = act()
+        except Exception as problem:  # the other broad one: this thread must go on for the others
             log.event("engine.error", request=task.request.id, traceback=traceback.format_exc())
-            said = str(problem) if isinstance(problem, PunaError) else f"{type(problem).__name__}: {problem}"
-            event = task.failed(said)
+            event = task.failed(_said(problem))
         if event and event.finish:
             self._forget(task, event.finish)
         if event:
             self._tell(task, event)
-        return event is not None and event.finish is not None
-
-    def _step(self, task: Task) -> Event | None:
-        """Read what comes next; if then nothing is left to read, write one token."""
-        try:
-            if task.cancelled:
-                raise Cancelled
-            logits = self._read(task)
-        except Cancelled:
-            return task.last_event("cancelled")
-        if task.memory is not None and task.memory.length < len(task.ids):
-            return None
-        if task.limit == 0:
-            return task.last_event("length")
-        assert logits is not None
-        return task.write(logits[-1])
-
-    def _read(self, task: Task) -> Tensor | None:
-        """Read one chunk, or the token just written: logits (rows, V). None if there is nothing to ask."""
-        request = task.request
-        if task.limit == 0 and not request.prompt_logprobs:
-            return None
-        if task.memory is None:
-            task.memory = self._memory(request)
-            task.cached = task.memory.length
-        here = task.memory.length
-        chunk = task.ids[here : here + (SCORED_CHUNK if request.prompt_logprobs else CHUNK)]
-        rows = len(chunk) if request.prompt_logprobs and here < len(request.ids) else 1
-        logits = self.runner.run(chunk, task.memory, rows, lambda: task.cancelled)  # (rows, V)
-        if request.prompt_logprobs:
-            following = request.ids[here + 1 : here + 1 + rows]
-            for row, id in zip(logits, following, strict=False):
-                task.prompt_scores.append(score(row, id, request.logprobs or 0, self.size))
-        return logits
-
-    def _memory(self, request: Request) -> Memory:
-        """What begins as this prompt does and was read before. To score a prompt all of it must be read."""
-        known = None if request.prompt_logprobs else self.prefixes.take(request.ids)
-        return known or Memory(self.config, self.context, start=len(request.ids) + 256)
 
     def _forget(self, task: Task, finish: Finish) -> None:
-        """The task is over. What it read is kept for the next, unless it went wrong."""
-        if task.memory is not None and finish != "error":
-            self.prefixes.give(task.ids[: task.memory.length], task.memory)
-        task.memory = None
+        """The request is over. What it read is kept for the next, unless it went wrong."""
+        self.scheduler.end(task.work, keep=finish != "error")
         with self._changed:
             del self._tasks[task.request.id]
 
@@ -262,6 +263,26 @@ class Stream(Iterator[Event]):
         self.cancel()
 
 
+def _context(asked: int | None, made_for: int, held: int) -> int:
+    """Positions that a request may take, so that each fits into the cache alone."""
+    context = min(made_for, held) if asked is None else asked
+    need(
+        0 < context <= made_for,
+        f"a context of {context:,} is not possible: the model was made for {made_for:,} positions",
+        f"1 to {made_for:,}",
+    )
+    need(
+        context <= held,
+        f"a context of {context:,} is not possible: the cache holds {held:,} positions",
+        f"1 to {held:,}, or a larger cache",
+    )
+    return context
+
+
+def _said(problem: Exception) -> str:
+    return str(problem) if isinstance(problem, PunaError) else f"{type(problem).__name__}: {problem}"
+
+
 def _check_ids(ids: Sequence[int], size: int) -> None:
     need(ids, "the prompt is empty", "at least one token", RequestError)
     if min(ids) < 0 or max(ids) >= size:
@@ -279,7 +300,3 @@ def _check_settings(request: Request, size: int) -> None:
     for name, value in {"max_tokens": request.max_tokens, "logprobs": request.logprobs}.items():
         need(value is None or value >= 0, f"{name}: {value} is below 0", error=RequestError)
     need(all(request.stop), "stop: an empty string would end every answer", error=RequestError)
-
-
-def _quarter_of_memory() -> int:
-    return hardware.available_memory() // 4 or 2**30

@@ -10,6 +10,7 @@ import torch
 from puna import hardware, hub
 from puna.engine.engine import Engine
 from puna.engine.request import Sampling
+from puna.engine.runner import TorchRunner, cache_pages, page_bytes
 from puna.errors import HardwareError, PunaError, TokenizerError, need
 from puna.model import weights as model_weights
 from puna.model.config import ModelConfig, parameters, read_json
@@ -51,7 +52,9 @@ def open_chat(
         llama = model_weights.load(weights, chosen, device, threads or hardware.cores())
         tokenizer = reading.result()
     template = template_for(tokenizer)
-    engine = Engine(llama, tokenizer, context=context)
+    longest = weights.config.max_position_embeddings if context is None else context
+    pages = cache_pages(longest, page_bytes(weights.config, chosen.itemsize), free_memory(device))
+    engine = Engine(TorchRunner(llama, pages), weights.config, tokenizer, context=context)
     name = model if model in hub.ALIASES else place.path.name
     return Session(name, weights.config, tokenizer, template, engine, recommended(place))
 
@@ -70,7 +73,7 @@ def _tokenizer(path: Path, rows: int) -> Tokenizer:
 def choose_dtype(dtype: str, config: ModelConfig, device: str) -> torch.dtype:
     """fp32 on a CPU that holds it twice over (exact, and no slower than bf16), else bf16."""
     need(dtype == "auto" or dtype in DTYPES, f"dtype {dtype!r} is not one of auto, {', '.join(DTYPES)}")
-    free = torch.cuda.mem_get_info()[0] if device == "cuda" else hardware.available_memory()
+    free = free_memory(device)
     count = parameters(config)
     if dtype == "auto":
         dtype = "f32" if device == "cpu" and (not free or 8 * count <= free) else "bf16"
@@ -83,6 +86,11 @@ def choose_dtype(dtype: str, config: ModelConfig, device: str) -> torch.dtype:
         HardwareError,
     )
     return DTYPES[dtype]
+
+
+def free_memory(device: str) -> int:
+    """Bytes of a device that can be taken now. 0 where unknown."""
+    return torch.cuda.mem_get_info()[0] if device == "cuda" else hardware.available_memory()
 
 
 def recommended(place: hub.Place) -> Sampling:

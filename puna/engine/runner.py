@@ -1,46 +1,108 @@
-"""The runner that is the definition: the plain torch model reads ids and gives the logits after them.
+"""The runner that is the definition: the plain torch model over a paged cache, each sequence by itself.
 
-Faster runners have the same `run`; a law holds them to this one. It reads on the device and in the number
-type of the model's weights; logits come back as fp32 on the CPU, where the choice is made.
+It reads on the device and in the number type of the model's weights; logits come back as fp32 on the CPU,
+where the choice is made. All rows of a step go through the model together; only attention knows whose they
+are. Pages that are neighbours are looked at where they lie; others are gathered first.
 """
 
-from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from puna.model.attend import Memory
+from puna.engine.step import Step
+from puna.model.attend import mix
+from puna.model.config import ModelConfig
 from puna.model.transformer import Llama
 
-
-class Cancelled(Exception):
-    """Reading was given up half-way; the memory holds what it held before."""
+PAGE = 16
 
 
-def never() -> bool:
-    return False
+@dataclass(frozen=True)
+class _Rows:
+    """One sequence of a step: its rows, how many positions they may look at, and where these lie."""
+
+    start: int
+    stop: int
+    seen: int
+    where: slice | Tensor  # pages of the cache
 
 
 class TorchRunner:
-    def __init__(self, model: Llama):
-        self.model = model
+    """The model with a cache of `pages` pages, made when it is first needed."""
+
+    def __init__(self, model: Llama, pages: int, page: int = PAGE):
+        self.model, self.pages, self.page = model, pages, page
+        self.size = model.lm_head.weight.shape[0]
+        self.keys: list[Tensor] = []  # a layer's: (K, pages, page, Dh)
+        self.values: list[Tensor] = []
 
     @torch.inference_mode()
-    def run(
-        self, ids: Sequence[int], memory: Memory, rows: int = 1, cancelled: Callable[[], bool] = never
-    ) -> Tensor:
-        """Read `ids` after what `memory` holds; logits (rows, V) of the last `rows` positions.
-
-        `cancelled` is asked before every layer: on a large model one chunk of a prompt takes seconds.
-        """
+    def run(self, step: Step) -> np.ndarray:
+        """Read the step's rows; logits (wanted, V)."""
+        device = self.model.lm_head.weight.device
+        positions, slots = self._places(step)
+        parts = self._parts(step, device)
+        where = torch.tensor(slots, device=device)
 
         def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-            if cancelled():
-                raise Cancelled
-            return memory(layer, q, k, v)
+            self._make_cache(layer, k)
+            self.keys[layer].flatten(1, 2).index_copy_(1, where, k.transpose(0, 1))
+            self.values[layer].flatten(1, 2).index_copy_(1, where, v.transpose(0, 1))
+            return torch.cat([self._mixed(layer, q[rows.start : rows.stop], rows) for rows in parts])
 
-        tokens = torch.tensor(ids, device=self.model.lm_head.weight.device)
-        positions = torch.arange(memory.length, memory.length + len(ids), device=tokens.device)
-        hidden = self.model.model(tokens, positions, attend)  # (T, D)
-        memory.advance(len(ids))
-        return self.model.lm_head(hidden[len(ids) - rows :]).float().cpu()
+        hidden = self.model.model(
+            torch.tensor(step.tokens, device=device), torch.tensor(positions, device=device), attend
+        )  # (T, D)
+        wanted = torch.tensor(step.wanted, dtype=torch.long, device=device)
+        return self.model.lm_head(hidden[wanted]).float().cpu().numpy()
+
+    @torch.inference_mode()
+    def copy(self, source: int, target: int) -> None:
+        """Make one page hold the keys and values of another."""
+        for held in (*self.keys, *self.values):
+            held[:, target] = held[:, source]
+
+    def _make_cache(self, layer: int, k: Tensor) -> None:
+        """A layer's pages, when it is first asked: then their device and number type are known."""
+        if layer == len(self.keys):
+            for held in (self.keys, self.values):
+                held.append(k.new_empty(k.shape[1], self.pages, self.page, k.shape[2]))
+
+    def _mixed(self, layer: int, q: Tensor, rows: _Rows) -> Tensor:
+        keys = self.keys[layer][:, rows.where].flatten(1, 2)[:, : rows.seen]  # (K, S, Dh)
+        values = self.values[layer][:, rows.where].flatten(1, 2)[:, : rows.seen]  # (K, S, Dh)
+        return mix(q, keys, values)
+
+    def _places(self, step: Step) -> tuple[list[int], list[int]]:
+        """Of each row its position, and its slot among all positions of the cache."""
+        positions: list[int] = []
+        slots: list[int] = []
+        for (start, stop), held, pages in zip(pairwise(step.starts), step.held, step.pages, strict=True):
+            here = range(held, held + stop - start)
+            positions += here
+            slots += [pages[at // self.page] * self.page + at % self.page for at in here]
+        return positions, slots
+
+    def _parts(self, step: Step, device: torch.device) -> list[_Rows]:
+        parts = []
+        for (start, stop), held, pages in zip(pairwise(step.starts), step.held, step.pages, strict=True):
+            seen = held + stop - start
+            used = pages[: -(-seen // self.page)]
+            neighbours = used == list(range(used[0], used[0] + len(used)))
+            where = slice(used[0], used[0] + len(used)) if neighbours else torch.tensor(used, device=device)
+            parts.append(_Rows(start, stop, seen, where))
+        return parts
+
+
+def page_bytes(config: ModelConfig, itemsize: int, page: int = PAGE) -> int:
+    """What one page takes: keys and values of all layers."""
+    return 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim * itemsize * page
+
+
+def cache_pages(context: int, bytes_per_page: int, free: int, page: int = PAGE) -> int:
+    """Pages enough for four contexts, within a quarter of `free` bytes (0: unknown); for one at least."""
+    one = -(-context // page)
+    return max(one, min(4 * one, free // 4 // bytes_per_page if free else 4 * one))

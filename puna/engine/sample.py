@@ -44,15 +44,18 @@ class Sampler:
             row = discourage_written(row, self.written, s.presence_penalty, s.frequency_penalty)
         if self.bias is not None:
             row = row + self.bias
-        need(
-            math.isfinite(row.max()), "the logits hold no finite greatest number: the weights may be damaged"
-        )
+        need_finite(row)
         chosen = int(row.argmax()) if s.temperature == 0 else draw(cut(row, s), self.random.random())
         if self.seen is not None:
             self.seen[chosen] = True
         if self.written is not None:
             self.written[chosen] += 1
         return chosen
+
+
+def need_finite(logits: Tensor) -> None:
+    """PunaError for a row that nothing can be said by."""
+    need(math.isfinite(logits.max()), "the logits hold no finite greatest number: the weights may be damaged")
 
 
 def discourage_seen(logits: Tensor, seen: Tensor, penalty: float) -> Tensor:

@@ -8,9 +8,9 @@ from typing import Protocol
 from torch import Tensor
 
 from puna.engine.request import Event, Finish, Request, TokenScore, Usage
-from puna.engine.sample import Sampler, score
+from puna.engine.sample import Sampler, need_finite, score
+from puna.engine.scheduler import Work
 from puna.engine.stop import Stops
-from puna.model.attend import Memory
 
 
 class TextStream(Protocol):
@@ -42,7 +42,9 @@ class Task:
         size: int,
     ):
         self.request, self.deliver = request, deliver
-        self.ids = list(request.ids)  # prompt and answer
+        scored = 1 if request.prompt_logprobs else None  # nothing comes before the first token
+        self.work = Work(request.id, list(request.ids), request.priority, scored)
+        self.ids = self.work.ids  # prompt and answer
         room = context - len(request.ids)
         self.limit = room if request.max_tokens is None else min(request.max_tokens, room)
         self.size = size  # of the vocabulary that may be written
@@ -50,16 +52,31 @@ class Task:
         self.text = tokenizer.stream(special=request.special_text)
         self.stops = Stops(request.stop)
         self.cancelled = False
-        self.memory: Memory | None = None
-        self.cached = 0
         self.prompt_scores: list[TokenScore | None] = [None]  # nothing comes before the first token
         self.told_prompt = not request.prompt_logprobs
         self.submitted = time.monotonic()
         self.first_token_s = 0.0
 
     def cancel(self) -> None:
-        """From any thread: the engine ends this request at its next chance."""
+        """From any thread: the engine ends this request before its next step."""
         self.cancelled = True
+
+    @property
+    def is_done(self) -> bool:
+        """Whether nothing needs to be read: nothing is to be written, and the prompt's scores are there."""
+        return self.limit == 0 and self.work.scored in (None, len(self.request.ids))
+
+    def take(self, rows: Tensor, first: int) -> Event | None:
+        """Logits (rows, V) of the positions from `first` on, up to the last that was read: score, write."""
+        if self.work.scored is not None:
+            following = self.request.ids[first + 1 : first + 1 + len(rows)]
+            for row, id in zip(rows, following, strict=False):
+                need_finite(row)
+                self.prompt_scores.append(score(row, id, self.request.logprobs or 0, self.size))
+            self.work.scored = len(self.prompt_scores)
+        if self.is_done:
+            return self.last_event("length")
+        return self.write(rows[-1]) if first + len(rows) == len(self.ids) else None
 
     def write(self, logits: Tensor) -> Event:
         """Choose a token by these logits (V,) and say what is new."""
@@ -87,7 +104,7 @@ class Task:
 
     def usage(self) -> Usage:
         total = time.monotonic() - self.submitted
-        return Usage(len(self.request.ids), self.cached, self.written, self.first_token_s, total)
+        return Usage(len(self.request.ids), self.work.cached or 0, self.written, self.first_token_s, total)
 
     @property
     def written(self) -> int:

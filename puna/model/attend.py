@@ -166,11 +166,6 @@ class Memory:
         """The last `count` positions read are now the past."""
         self.length += count
 
-    def keep(self, length: int) -> None:
-        """Forget everything after the first `length` positions."""
-        assert length <= self.length
-        self.length = length
-
 
 def mix(q: Tensor, keys: Tensor, values: Tensor) -> Tensor:
     """q (T, H, Dh) are the last T of S positions; keys and values (K, S, Dh) -> (T, H, Dh)."""

@@ -5,10 +5,9 @@ import pytest
 pytest.importorskip("torch")
 
 from puna.engine.choices import log_chances
-from puna.engine.engine import Engine
 from puna.engine.request import Request
 from puna.errors import RequestError
-from tests.small_world import ByteTokenizer, parrot, random_llama
+from tests.small_world import ByteTokenizer, parrot, random_llama, torch_engine
 
 PROMPT = tuple(b"Is it safe? ")
 ANSWERS = [list(b"safe"), list(b"unsafe"), list(b"sad"), list(b"s")]
@@ -17,7 +16,7 @@ ANSWERS = [list(b"safe"), list(b"unsafe"), list(b"sad"), list(b"s")]
 @pytest.fixture(scope="module")
 def engine():
     tokenizer = ByteTokenizer()
-    with Engine(random_llama(tokenizer.size), tokenizer) as engine:
+    with torch_engine(random_llama(tokenizer.size), tokenizer) as engine:
         yield engine
 
 
@@ -39,7 +38,7 @@ def test_the_order_of_the_answers_does_not_matter(engine):
 
 def test_what_the_model_always_says_is_all_but_certain():
     tokenizer = ByteTokenizer()
-    with Engine(parrot(tokenizer.size, b"?yes"), tokenizer) as engine:
+    with torch_engine(parrot(tokenizer.size, b"?yes"), tokenizer) as engine:
         yes, no = log_chances(engine, tuple(b"?"), [list(b"yes"), list(b"no")])
     assert yes > -0.1 and no < -9
 

@@ -7,15 +7,13 @@ import time
 
 import pytest
 import torch
-from small_world import ByteTokenizer, parrot, random_llama
+from small_world import ByteTokenizer, parrot, random_llama, torch_engine
 
 from puna import log
-from puna.engine import engine as engine_file
-from puna.engine.engine import Engine
+from puna.engine import scheduler
 from puna.engine.request import Request, Sampling
-from puna.engine.runner import Cancelled, TorchRunner
 from puna.errors import PunaError, RequestError
-from puna.model.attend import Memory, causal
+from puna.model.attend import causal
 
 TOKENIZER = ByteTokenizer()
 MODEL = random_llama(TOKENIZER.size + 3)  # a padded vocabulary, as files have it
@@ -24,7 +22,7 @@ GREEDY = Sampling(temperature=0)
 
 @pytest.fixture
 def engine():
-    with Engine(MODEL, TOKENIZER) as engine:
+    with torch_engine(MODEL, TOKENIZER) as engine:
         yield engine
 
 
@@ -61,53 +59,28 @@ def argmax_loop(tokens, count):
     return tokens[-count:]
 
 
-@pytest.mark.parametrize("parts", [[1] * 12, [12], [5, 7], [3, 1, 8]])
-def test_reading_in_parts_equals_reading_all_at_once(parts):
-    tokens, memory, runner, got = (
-        list(ids("twelve bytes")),
-        Memory(MODEL.config, start=4),
-        TorchRunner(MODEL),
-        [],
-    )
-    for part in parts:
-        here = memory.length
-        got.append(runner.run(tokens[here : here + part], memory, rows=part))
-    torch.testing.assert_close(torch.cat(got), logits_at_once(tokens))
-
-
-def test_reading_given_up_half_way_leaves_the_memory_as_it_was():
-    tokens, memory, runner = list(ids("twelve bytes")), Memory(MODEL.config), TorchRunner(MODEL)
-    runner.run(tokens[:6], memory)
-    answers = iter([False, True])
-    with pytest.raises(Cancelled):
-        runner.run(list(ids("other")), memory, cancelled=lambda: next(answers))
-    assert memory.length == 6
-    torch.testing.assert_close(runner.run(tokens[6:], memory, rows=6), logits_at_once(tokens)[6:])
-
-
 def test_greedy_text_is_the_argmax_loop_by_hand(engine):
     for text in ("a", "Puna", "The high grassland where llamas live"):
         assert told(engine.submit(asked(text, sampling=GREEDY)))[0] == argmax_loop(ids(text), 24)
 
 
-def test_a_long_prompt_is_read_in_chunks_to_the_same_end(engine, monkeypatch):
+def test_a_long_prompt_is_read_in_chunks_to_the_same_end(engine):
     text = "grass and wind " * 20
     wanted = told(engine.submit(asked(text, sampling=GREEDY)))[0]
-    for chunk in (1, 7, 64):
-        monkeypatch.setattr(engine_file, "CHUNK", chunk)
-        engine.prefixes.kept.clear()
-        assert told(engine.submit(asked(text, sampling=GREEDY)))[0] == wanted
+    for rows in (1, 7, 64):
+        with torch_engine(MODEL, TOKENIZER, rows=rows, together=1) as other:
+            assert told(other.submit(asked(text, sampling=GREEDY)))[0] == wanted
 
 
 def test_a_reused_prefix_changes_nothing_but_the_reading():
     first = asked("What is a puna? ", sampling=GREEDY)
-    with Engine(MODEL, TOKENIZER) as warm:
+    with torch_engine(MODEL, TOKENIZER) as warm:
         answer = told(warm.submit(first))[0]
         turn = Request(
             ids=(*first.ids, *answer, *ids(" And a llama?")), sampling=GREEDY, max_tokens=24, logprobs=3
         )
         events = list(warm.submit(turn))
-    with Engine(MODEL, TOKENIZER, kept_bytes=0) as cold:
+    with torch_engine(MODEL, TOKENIZER) as cold:
         plain = list(cold.submit(turn))
     assert (
         events[-1].usage.cached_tokens == len(first.ids) + len(answer) - 1
@@ -115,7 +88,22 @@ def test_a_reused_prefix_changes_nothing_but_the_reading():
     assert plain[-1].usage.cached_tokens == 0
     assert [e.ids for e in events] == [e.ids for e in plain]
     for one, other in zip(events, plain, strict=True):
-        assert one.scores[0].logprob == pytest.approx(other.scores[0].logprob, abs=1e-4)
+        assert one.scores[0].logprob == pytest.approx(other.scores[0].logprob, abs=1e-5)
+
+
+def test_what_is_read_together_is_what_is_read_alone(engine):
+    texts = ["Puna", "the high grassland " * 9, "x", "the high grassland " * 3, "a llama " * 30]
+    requests = [asked(text, sampling=Sampling(seed=n), logprobs=2) for n, text in enumerate(texts)]
+    alone = []
+    for request in requests:
+        with torch_engine(MODEL, TOKENIZER) as fresh:
+            alone.append(list(fresh.submit(request)))
+    streams = [engine.submit(request) for request in requests]
+    for stream, wanted in zip(streams, alone, strict=True):
+        events = list(stream)
+        assert [event.ids for event in events] == [event.ids for event in wanted]
+        said = [event.scores[0].logprob for event in events]
+        assert said == pytest.approx([event.scores[0].logprob for event in wanted], abs=1e-5)
 
 
 def test_a_cancelled_answer_leaves_what_was_read_for_the_next(engine):
@@ -182,7 +170,7 @@ def test_stop_strings_end_the_text_before_them_and_the_answer_with_them(engine, 
 
 def test_a_stop_id_ends_the_answer_and_is_not_text():
     said = [ord("?"), *ids("né€!"), TOKENIZER.special["<eot>"]]
-    with Engine(parrot(TOKENIZER.size, said), TOKENIZER) as engine:
+    with torch_engine(parrot(TOKENIZER.size, said), TOKENIZER) as engine:
         request = Request(ids=(said[0],), sampling=GREEDY, stop_ids=TOKENIZER.stop_ids, special_text=True)
         events = list(engine.submit(request))
     assert "".join(e.text for e in events) == "né€!" and events[-1].finish == "stop"
@@ -192,7 +180,7 @@ def test_a_stop_id_ends_the_answer_and_is_not_text():
 
 def test_an_answer_cut_inside_a_character_says_so_at_its_end():
     said = [ord("?"), *ids("a€")]
-    with Engine(parrot(TOKENIZER.size, said), TOKENIZER) as engine:
+    with torch_engine(parrot(TOKENIZER.size, said), TOKENIZER) as engine:
         texts = [e.text for e in engine.submit(Request(ids=(said[0],), sampling=GREEDY, max_tokens=3))]
     assert texts == ["a", "", "\ufffd"]
 
@@ -212,7 +200,7 @@ def test_log_probabilities_are_the_models_own_under_any_sampling(engine):
 
 @pytest.mark.parametrize("max_tokens", [0, 1, 3])
 def test_prompt_log_probabilities_score_every_token_but_the_first(engine, max_tokens, monkeypatch):
-    monkeypatch.setattr(engine_file, "SCORED_CHUNK", 5)
+    monkeypatch.setattr(scheduler, "SCORED", 5)
     request = asked("scored in several chunks", max_tokens=max_tokens, prompt_logprobs=True, logprobs=2)
     list(engine.submit(asked("scored in several")))  # what was read before must not be skipped
     events = list(engine.submit(request))
@@ -232,7 +220,7 @@ def test_nothing_wanted_is_nothing_read(engine):
 
 
 def test_the_context_ends_the_answer_with_length():
-    with Engine(MODEL, TOKENIZER, context=20) as engine:
+    with torch_engine(MODEL, TOKENIZER, context=20) as engine:
         written, _, last = told(engine.submit(asked("x" * 15, max_tokens=None)))
         assert len(written) == 5 and last.finish == "length"
         assert len(told(engine.submit(asked("x" * 19, max_tokens=100)))[0]) == 1
@@ -272,11 +260,26 @@ def test_a_prompt_longer_than_the_context_is_refused_never_cut(engine):
 @pytest.mark.parametrize("context", [0, 513])
 def test_a_context_the_model_was_not_made_for_is_refused(context):
     with pytest.raises(PunaError, match="made for 512"):
-        Engine(MODEL, TOKENIZER, context=context)
+        torch_engine(MODEL, TOKENIZER, context=context)
+
+
+def test_a_context_the_cache_cannot_hold_is_refused_and_the_cache_is_the_context_if_none_is_asked_for():
+    with pytest.raises(PunaError, match="of 500 is not possible: the cache holds 256"):
+        torch_engine(MODEL, TOKENIZER, contexts=0.5, context=500)
+    with torch_engine(MODEL, TOKENIZER, contexts=0.5) as engine:
+        assert told(engine.submit(asked("x" * 200, max_tokens=None)))[2].usage.completion_tokens == 56
+        with pytest.raises(RequestError, match="the context of 256 is too short"):
+            engine.submit(asked("x" * 256))
+
+
+@pytest.mark.parametrize("wrong", [{"together": 0}, {"waiting": 0}, {"rows": 3, "together": 4}])
+def test_an_engine_that_could_serve_nobody_is_refused(wrong):
+    with pytest.raises(PunaError, match="are not possible"):
+        torch_engine(MODEL, TOKENIZER, **wrong)
 
 
 def test_a_full_queue_refuses_and_frees_itself():
-    with Engine(MODEL, TOKENIZER, together=1, waiting=2) as engine:
+    with torch_engine(MODEL, TOKENIZER, together=1, waiting=2) as engine:
         streams = [engine.submit(asked(max_tokens=None))]
         next(streams[0])
         streams += [engine.submit(asked()) for _ in range(2)]
@@ -331,14 +334,14 @@ def test_one_requests_failure_is_its_own(engine):
 
     model = random_llama(TOKENIZER.size)
     model.model.embed_tokens.weight[ord("~")] = float("nan")
-    with Engine(model, TOKENIZER) as engine:
+    with torch_engine(model, TOKENIZER) as engine:
         sure = Sampling(seed=0, logit_bias={ord("~"): -100.0})
         healthy = engine.submit(asked(sampling=sure))
         failed = told(engine.submit(asked("a~b")))
         assert failed[2].finish == "error" and "weights may be damaged" in failed[2].problem
         assert told(healthy)[2].finish == told(engine.submit(asked(sampling=sure)))[2].finish == "length"
         assert told(engine.submit(asked("a~b again")))[2].usage.cached_tokens <= 1
-    with Engine(model, Damaged()) as engine:
+    with torch_engine(model, Damaged()) as engine:
         for _ in range(2):
             assert told(engine.submit(asked()))[2].problem.startswith("LookupError: no piece")
 
@@ -362,7 +365,7 @@ def test_if_the_engines_thread_dies_nobody_waits_for_ever():
 
     model = random_llama(TOKENIZER.size)
     model.model.embed_tokens.weight[ord("~")] = float("nan")
-    with log.listening(broken), Engine(model, TOKENIZER) as engine:
+    with log.listening(broken), torch_engine(model, TOKENIZER) as engine:
         streams = [engine.submit(asked(text, sampling=GREEDY, max_tokens=None)) for text in ("long", "a~b")]
         assert {list(stream)[-1].finish for stream in streams} == {"cancelled"}
         with pytest.raises(RequestError, match="closed"):
@@ -371,7 +374,7 @@ def test_if_the_engines_thread_dies_nobody_waits_for_ever():
 
 
 def test_closing_ends_every_stream_and_refuses_new_ones():
-    engine = Engine(MODEL, TOKENIZER, together=1)
+    engine = torch_engine(MODEL, TOKENIZER, together=1)
     streams = [engine.submit(asked(max_tokens=None)) for _ in range(3)]
     engine.close()
     engine.close()

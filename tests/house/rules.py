@@ -26,6 +26,9 @@ TORCH_FREE = (
     "parallel.layout",
     "parallel.stages",
     "engine.request",
+    "engine.step",
+    "engine.pages",
+    "engine.scheduler",
 )  # and the root files
 FILE_LINES, FUNCTION_LINES, ARGUMENTS, COLUMNS = 400, 60, 8, 110
 RADIUS = {

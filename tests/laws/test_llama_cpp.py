@@ -16,7 +16,6 @@ import pytest
 import torch
 
 from puna import hub
-from puna.engine.engine import Engine
 from puna.engine.request import Request, Sampling
 from puna.model.attend import Memory
 from puna.model.weights import load
@@ -24,6 +23,7 @@ from puna.quant.export import quantize
 from puna.quant.gguf import GgufWeights
 from puna.quant.mixes import MIXES, mix_of
 from puna.tokenizer import formats
+from tests.small_world import torch_engine
 
 pytestmark = pytest.mark.peer
 llama_cpp = pytest.importorskip(
@@ -95,7 +95,7 @@ def test_greedy_text_and_logits_are_llama_cpps_on_the_same_file(smollm2, tmp_pat
     weights = GgufWeights(path)
     tokenizer, model = formats.load(path), load(weights, torch.float32)
     exact = load(weights, torch.float64)
-    peer, engine = opened(path), Engine(model, tokenizer)
+    peer, engine = opened(path), torch_engine(model, tokenizer, contexts=1)
     worst_peer = worst_exact = 0.0
     same, tie = 0, {"f32": 1e-3, "f16": 1e-2}[dense]  # of its own rounding at f16: see above
     for prompt in PROMPTS:

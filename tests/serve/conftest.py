@@ -9,9 +9,8 @@ import pytest
 pytest.importorskip("fastapi", reason="needs the extra `serve`")
 import openai
 import uvicorn
-from small_world import ByteTokenizer, PlainTemplate, parrot, random_llama
+from small_world import ByteTokenizer, PlainTemplate, parrot, random_llama, torch_engine
 
-from puna.engine.engine import Engine
 from puna.serve.app import Server, build_app
 
 CALL = '{"name": "weather", "parameters": {"city": "Lima"}}'
@@ -36,7 +35,7 @@ class Site:
 
 @contextmanager
 def site(model, engine_settings=None, **app_settings):
-    with Engine(model, TOKENIZER, **(engine_settings or {})) as engine:
+    with torch_engine(model, TOKENIZER, **(engine_settings or {})) as engine:
         app = build_app(engine, PlainTemplate(TOKENIZER), TOKENIZER, "tiny", **app_settings)
         server = Server(uvicorn.Config(app, port=0, log_config=None, access_log=False), app.state.served)
         thread = threading.Thread(target=server.run)

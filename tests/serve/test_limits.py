@@ -98,11 +98,10 @@ def test_an_address_that_is_taken_is_said_so(tiny):
 PROGRAM = """
     import sys
     sys.path.insert(0, "tests")
-    from small_world import ByteTokenizer, PlainTemplate, random_llama
-    from puna.engine.engine import Engine
+    from small_world import ByteTokenizer, PlainTemplate, random_llama, torch_engine
     from puna.serve.app import build_app, serve
     tokenizer = ByteTokenizer()
-    with Engine(random_llama(tokenizer.size, context=100_000), tokenizer) as engine:
+    with torch_engine(random_llama(tokenizer.size, context=100_000), tokenizer) as engine:
         app = build_app(engine, PlainTemplate(tokenizer), tokenizer, "tiny")
         serve(app, port=0, ready=lambda url: print(url, flush=True))
     print("closed")

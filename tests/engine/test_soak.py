@@ -1,0 +1,143 @@
+"""Many requests at random, over a runner that is a hash: each gets what it would get alone, and nothing leaks.
+
+The cache is too small for them, so they stop each other, wait, are cancelled, fail, and find what others read.
+"""
+
+import random
+import threading
+from dataclasses import dataclass, field
+
+import pytest
+import torch
+from hash_runner import HashRunner, hash_config, logits_after
+from small_world import ByteTokenizer
+
+from puna.engine.engine import Engine
+from puna.engine.request import Request, Sampling
+from puna.engine.sample import Sampler, score
+
+TOKENIZER = ByteTokenizer()
+PAGE, PAGES, CONTEXT = 4, 34, 64
+POISON = 200
+
+
+@dataclass
+class Asked:
+    """One request and all that came back."""
+
+    request: Request
+    limit: int
+    patience: int  # cancelled after so many events, by whoever listens
+    events: list = field(default_factory=list)
+
+    def holds(self):
+        """What came is what would have come alone, as far as it goes."""
+        events, request = self.events, self.request
+        last, written = events[-1], [id for event in events for id in event.ids]
+        assert [event.finish for event in events[:-1]] == [None] * (len(events) - 1)
+        sampler, ids = Sampler(request.sampling, request.ids, TOKENIZER.size), list(request.ids)
+        for event in events:
+            for id in event.ids:
+                row = torch.from_numpy(logits_after(ids))
+                assert sampler.choose(row[: TOKENIZER.size]) == id, "a draw depends on nothing else that runs"
+                if request.logprobs is not None:
+                    assert event.scores == (score(row, id, request.logprobs, TOKENIZER.size),)
+                ids.append(id)
+        if last.finish == "length":
+            assert len(written) == self.limit and (
+                last.usage.cached_tokens == 0 or not request.prompt_logprobs
+            )
+        if last.finish == "error":
+            assert "the step failed" in last.problem or ("damaged" in last.problem and POISON in ids)
+        if request.prompt_logprobs and last.finish == "length":
+            assert list(events[0].prompt_scores) == prompt_scores(request.ids)
+
+
+def prompt_scores(ids):
+    rows = (torch.from_numpy(logits_after(ids[:n])) for n in range(1, len(ids)))
+    return [None, *(score(row, id, 0, TOKENIZER.size) for row, id in zip(rows, ids[1:], strict=True))]
+
+
+class Crowd:
+    """Requests at random, a few of them at a time, at one engine."""
+
+    def __init__(self, seed):
+        self.dice, self.seen = random.Random(seed), [(1, 2, 3)]
+        self.places, self.all = threading.Semaphore(24), []
+        faults = random.Random(seed + 1)
+        self.runner = HashRunner(PAGES, PAGE, POISON, lambda: faults.random() < 0.002)
+        self.engine = Engine(self.runner, hash_config(CONTEXT), TOKENIZER, rows=24, together=8, waiting=16)
+
+    def ids(self):
+        """New ones, or what someone began with, or a whole conversation and a next question."""
+        dice = self.dice
+        begin = dice.choice(self.seen)[: dice.choice([0, 8, 16, 60])] if dice.random() < 0.8 else ()
+        more = [dice.choice([1, 2, 3, 9]) for _ in range(dice.choice([1, 2, 7, 20, 50]))]
+        if dice.random() < 0.02:
+            more[dice.randrange(len(more))] = POISON
+        return (*begin, *more)[: CONTEXT - 1]
+
+    def ask(self):
+        dice, ids = self.dice, self.ids()
+        most = dice.choice([0, 1, 5, 12, 12, 30, None])
+        asked = Asked(
+            Request(
+                ids=ids,
+                sampling=Sampling(temperature=dice.choice([0.0, 1.0]), seed=dice.randrange(10**6)),
+                max_tokens=most,
+                logprobs=dice.choice([None, None, 0]),
+                prompt_logprobs=dice.random() < 0.1,
+                priority=dice.choice([0, 0, 0, 1, -1]),
+            ),
+            CONTEXT - len(ids) if most is None else min(most, CONTEXT - len(ids)),
+            dice.choice([1, 4]) if dice.random() < 0.15 else 10**9,
+        )
+
+        def deliver(event):
+            asked.events.append(event)
+            if len(asked.events) == asked.patience:
+                self.engine.cancel(asked.request.id)
+            if event.finish:
+                self.places.release()
+
+        assert self.places.acquire(timeout=60), "a deadlock"
+        self.all.append(asked)
+        self.engine.begin(asked.request, deliver)
+
+    def go_on(self, count):
+        for _ in range(count):
+            self.ask()
+            older = self.all[self.dice.randrange(len(self.all))]
+            if self.dice.random() < 0.1:
+                self.engine.cancel(older.request.id)
+            if POISON not in older.request.ids:
+                written = [id for event in tuple(older.events) for id in event.ids]
+                self.seen = [*self.seen[-20:], (*older.request.ids, *written)]
+        for _ in range(24):
+            assert self.places.acquire(timeout=60), "a deadlock"
+
+
+def soak(count, seed=0):
+    crowd = Crowd(seed)
+    crowd.go_on(count)
+    account = crowd.engine.pages.account()
+    assert sorted(account.free + account.kept + account.held) == list(range(PAGES)) and account.held == []
+    assert crowd.engine.running == 0 and crowd.engine.waits() == {}
+    crowd.engine.close()
+    for asked in crowd.all:
+        asked.holds()
+    ends = [asked.events[-1].finish for asked in crowd.all]
+    assert set(ends) == {"length", "cancelled", "error"} and ends.count("length") > count / 2
+    cached = sum(asked.events[-1].usage.cached_tokens for asked in crowd.all)
+    assert cached > count / 2 and crowd.engine.scheduler.stopped > count / 100, (
+        "the tree and the queue were used"
+    )
+
+
+def test_two_thousand_requests_get_what_they_would_get_alone_and_leak_no_page():
+    soak(2000)
+
+
+@pytest.mark.slow
+def test_ten_thousand_requests_get_what_they_would_get_alone_and_leak_no_page():
+    soak(10_000, seed=7)

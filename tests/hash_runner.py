@@ -1,0 +1,75 @@
+"""A runner whose model is a hash: the logits after a position are made of all ids that its pages hold up to
+there, so one wrong page, anywhere, shows in the next token.
+"""
+
+from itertools import pairwise
+
+import numpy as np
+
+from puna.model.config import ModelConfig
+
+ROWS = np.random.default_rng(0).normal(size=(4096, 264)).astype(np.float32) * 3
+
+
+def logits_after(ids, poison=None):
+    """What the hash says after these ids: (V,)."""
+    if poison in ids:
+        return np.full(ROWS.shape[1], np.nan, np.float32)
+    return ROWS[hash(tuple(ids)) % len(ROWS)]
+
+
+class HashRunner:
+    """fails: called before each step; true: the step fails, half-way."""
+
+    def __init__(self, pages, page, poison=None, fails=lambda: False):
+        self.pages, self.page, self.size = pages, page, ROWS.shape[1]
+        self.poison, self.fails = poison, fails
+        self.cache = np.full((pages, page), -1)
+        self.steps, self.rows = 0, 0
+
+    def run(self, step):
+        self.steps, self.rows = self.steps + 1, self.rows + len(step.tokens)
+        assert (
+            step.starts[0] == 0 and step.starts[-1] == len(step.tokens) and step.wanted == sorted(step.wanted)
+        )
+        ends = [
+            held + stop - start for (start, stop), held in zip(pairwise(step.starts), step.held, strict=True)
+        ]
+        self._write(step, ends)
+        if self.fails():
+            raise RuntimeError("the step failed")
+        return np.stack([self._row(step, row) for row in step.wanted] or [ROWS[0]])[: len(step.wanted)].copy()
+
+    def copy(self, source, target):
+        self.cache[target] = self.cache[source]
+
+    def _write(self, step, ends):
+        users = [number for pages in step.pages for number in set(pages)]
+        for (start, stop), held, end, pages in zip(
+            pairwise(step.starts), step.held, ends, step.pages, strict=True
+        ):
+            assert stop > start and end <= len(pages) * self.page and len(set(pages)) == len(pages)
+            for row, at in zip(range(start, stop), range(held, end), strict=True):
+                assert users.count(pages[at // self.page]) == 1, (
+                    "a page has one writer and then no other reader"
+                )
+                self.cache[pages[at // self.page], at % self.page] = step.tokens[row]
+
+    def _row(self, step, row):
+        index = next(i for i, (a, b) in enumerate(pairwise(step.starts)) if a <= row < b)
+        held = self.cache[step.pages[index]].flatten()[: step.held[index] + row - step.starts[index] + 1]
+        return logits_after(held.tolist(), self.poison)
+
+
+def hash_config(context):
+    """A model's shape, of which only the context matters."""
+    return ModelConfig(
+        hidden_size=8,
+        num_hidden_layers=1,
+        num_attention_heads=1,
+        num_key_value_heads=1,
+        head_dim=8,
+        intermediate_size=8,
+        vocab_size=ROWS.shape[1],
+        max_position_embeddings=context,
+    )
