@@ -2,9 +2,9 @@
 
     python -m bench.native MODEL... [--rounds 5] [--threads 2] [--depth 4096]
 
-Decode: tokens a second, one sequence after 16 positions. Prefill: 512 positions at once. Eight: rows a second of
-eight sequences that each read one token, 64 positions deep. Deep: decode after `depth` positions. A ratio above 1
-is in our favour. `bandwidth` is what all threads read of memory in the same minute, and decode's share of it.
+Decode: tokens a second, one sequence after 16 positions. Prefill: 512 positions at once. Eight: rows a second
+of eight sequences that each read one token, 64 positions deep. Deep: decode after `depth` positions. A ratio
+above 1 is in our favour. `bandwidth` is what all threads read of memory in the same minute.
 """
 
 import argparse
@@ -38,7 +38,9 @@ class Ours:
         starts = np.cumsum([0, *map(len, sequences)]).tolist()
         pages = [list(range(n * self.each, (n + 1) * self.each)) for n in range(len(sequences))]
         wanted = [stop - 1 for stop in starts[1:]]
-        self.runner.run(Step(sum(sequences, []), starts, [held] * len(sequences), pages, wanted))
+        self.runner.run(
+            Step([id for ids in sequences for id in ids], starts, [held] * len(sequences), pages, wanted)
+        )
 
 
 class LlamaCpp:
@@ -84,7 +86,8 @@ def rates(side: Ours | LlamaCpp, ids: list[int], depth: int) -> dict[str, float]
     found["decode"] = 1 / statistics.median(steps)
     side.read([ids[n : n + 64] for n in range(TOGETHER)], 0)
     steps = [
-        seconds(lambda n=n: side.read([[ids[n + m]] for m in range(TOGETHER)], 64 + n)) for n in range(DECODED)
+        seconds(lambda n=n: side.read([[ids[n + m]] for m in range(TOGETHER)], 64 + n))
+        for n in range(DECODED)
     ]
     found["eight"] = TOGETHER / statistics.median(steps)
     if depth:
@@ -105,10 +108,11 @@ def measure(model: str, rounds: int, threads: int, depth: int) -> dict[str, obje
         for side, found in zip((ours, theirs), told, strict=True):
             found.append(rates(side, ids, depth))
         bandwidth.append(llama.native().bandwidth(threads))
-        print(model, {name: round(value, 1) for name, value in told[0][-1].items()}, file=sys.stderr, flush=True)
+        print(model, [{name: round(f, 1) for name, f in side[-1].items()} for side in told], file=sys.stderr)
     rows: dict[str, object] = {}
     for work in told[0][0]:
-        both = [{"best": max(x), "median": statistics.median(x)} for x in ([f[work] for f in side] for side in told)]
+        seen = [[found[work] for found in side] for side in told]
+        both = [{"best": max(some), "median": statistics.median(some)} for some in seen]
         rows[work] = {
             "puna": {kind: round(value, 1) for kind, value in both[0].items()},
             "llama_cpp": {kind: round(value, 1) for kind, value in both[1].items()},

@@ -40,6 +40,11 @@ def peak_memory() -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
+def has_nvidia() -> bool:
+    """Whether the system knows an NVIDIA GPU: whether torch may be asked for one, which takes a second."""
+    return Path("/dev/nvidiactl").exists() or sys.platform == "win32"
+
+
 def keep_memory() -> bool:
     """Have what this process frees kept for its next need, where the C library is glibc.
 

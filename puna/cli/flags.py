@@ -19,7 +19,7 @@ class Loading:
     """How the model is opened."""
 
     dtype: str = "auto"
-    """Numbers to compute with: auto, f32, bf16 or f16."""
+    """auto: weights as the file holds them, by the native step; f32, bf16 or f16: those numbers, by torch."""
     threads: Count = None
     """Processor threads; all cores if not given."""
     context: Count = None

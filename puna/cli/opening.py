@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from puna.cli.flags import Loading
 from puna.cli.progress import shown
+from puna.log import listening
 
 if TYPE_CHECKING:
     from puna.engine.load import Session
@@ -22,14 +23,24 @@ SPIN = "1000"
 def opened(model: str, loading: Loading) -> Iterator["Session"]:
     """The session of a MODEL, closed at the end."""
     os.environ.setdefault("GOMP_SPINCOUNT", SPIN)  # read when torch is imported
+    chosen: list[dict] = []
     with shown(sys.stderr, f"loading {model}"), _nothing_collected():
-        from puna.engine.load import open_chat  # brings torch
+        from puna.engine.load import open_chat  # brings numpy, and torch where there is no native step
 
-        session = open_chat(model, dtype=loading.dtype, threads=loading.threads, context=loading.context)
+        with listening(chosen.append):
+            session = open_chat(model, dtype=loading.dtype, threads=loading.threads, context=loading.context)
+    _tell_if_slow(chosen)
     try:
         yield session
     finally:
         session.close()
+
+
+def _tell_if_slow(records: list[dict]) -> None:
+    """Once, where torch answers on a CPU though nobody asked for it."""
+    for record in records:
+        if record["event"] == "runner" and record["slow"]:
+            print(f"puna: answers will be slow: {record['reason']}", file=sys.stderr)
 
 
 @contextmanager

@@ -14,7 +14,6 @@ from functools import partial
 from typing import Self
 
 import numpy as np
-import torch
 
 from puna import log
 from puna.engine.pages import Pages
@@ -203,7 +202,7 @@ class Engine:
 
     def _hand_out(self, plan: Plan, logits: np.ndarray) -> None:
         """Give each request its rows of the logits (wanted, V)."""
-        rows = torch.from_numpy(logits).split([part.wanted for part in plan.parts])
+        rows = np.split(logits, np.cumsum([part.wanted for part in plan.parts])[:-1])
         for part, mine in zip(plan.parts, rows, strict=True):
             if part.wanted:
                 task = self._tasks[part.work.id]

@@ -5,21 +5,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from puna import hardware, hub
+from puna import hardware, hub, log
+from puna.engine import native
 from puna.engine.engine import Engine
+from puna.engine.pages import cache_pages
 from puna.engine.request import Sampling
-from puna.engine.runner import TorchRunner, cache_pages, page_bytes
-from puna.errors import HardwareError, PunaError, TokenizerError, need
-from puna.model import weights as model_weights
-from puna.model.config import ModelConfig, parameters, read_json
+from puna.engine.step import Runner
+from puna.errors import PunaError, TokenizerError, need
+from puna.model.config import ModelConfig, read_json
+from puna.model.weights import Weights
 from puna.quant.source import open_weights
 from puna.tokenizer import formats
 from puna.tokenizer.template import Template, template_for
 from puna.tokenizer.tokenizer import Tokenizer
 
-DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}
 REFERENCE = Sampling(temperature=0.6, top_p=0.9)  # Meta's own defaults [llama-models generation.py]
 
 
@@ -41,22 +40,45 @@ class Session:
 def open_chat(
     model: str, *, dtype: str = "auto", threads: int | None = None, context: int | None = None
 ) -> Session:
-    """Open a MODEL. `dtype` f32, bf16, f16 or auto; `threads` of torch, None: every core we may use."""
+    """Open a MODEL. `threads`: None: every core we may use.
+
+    `dtype` auto takes the weights as they are stored through the native step, where there is one and no GPU;
+    f32, bf16 and f16 compute with those numbers in torch.
+    """
     place = hub.find(model)
-    torch.set_num_threads(threads or hardware.cores())
-    weights = open_weights(place)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    chosen = choose_dtype(dtype, weights.config, device)
+    weights, threads = open_weights(place), threads or hardware.cores()
+    longest = weights.config.max_position_embeddings if context is None else context
     with ThreadPoolExecutor(1) as aside:
         reading = aside.submit(_tokenizer, place.path, weights.config.vocab_size)
-        llama = model_weights.load(weights, chosen, device, threads or hardware.cores())
+        runner = open_runner(weights, dtype, threads, longest)
         tokenizer = reading.result()
     template = template_for(tokenizer)
-    longest = weights.config.max_position_embeddings if context is None else context
-    pages = cache_pages(longest, page_bytes(weights.config, chosen.itemsize), free_memory(device))
-    engine = Engine(TorchRunner(llama, pages), weights.config, tokenizer, context=context)
+    engine = Engine(runner, weights.config, tokenizer, context=context)
     name = model if model in hub.ALIASES else place.path.name
     return Session(name, weights.config, tokenizer, template, engine, recommended(place))
+
+
+def open_runner(weights: Weights, dtype: str, threads: int, context: int) -> Runner:
+    """The fastest runner that can be had; a `runner` event tells which, and why it is not the native one."""
+    asked = f"dtype {dtype} was asked for" if dtype != "auto" else "there is a GPU" if _has_gpu() else None
+    missing = None if asked else native.works_for(weights.config)
+    reason = asked or missing
+    log.event("runner", chosen="torch" if reason else "native", reason=reason, slow=bool(missing))
+    if reason:
+        from puna.engine.dense import dense_runner  # brings torch, a second
+
+        return dense_runner(weights, dtype, threads, context)
+    free = hardware.available_memory()
+    pages = cache_pages(context, native.bytes_per_page(weights.config), free, native.PAGE)
+    return native.NativeRunner(weights, pages, threads)
+
+
+def _has_gpu() -> bool:
+    if not hardware.has_nvidia():
+        return False
+    import torch
+
+    return torch.cuda.is_available()
 
 
 def _tokenizer(path: Path, rows: int) -> Tokenizer:
@@ -68,29 +90,6 @@ def _tokenizer(path: Path, rows: int) -> Tokenizer:
         TokenizerError,
     )
     return tokenizer
-
-
-def choose_dtype(dtype: str, config: ModelConfig, device: str) -> torch.dtype:
-    """fp32 on a CPU that holds it twice over (exact, and no slower than bf16), else bf16."""
-    need(dtype == "auto" or dtype in DTYPES, f"dtype {dtype!r} is not one of auto, {', '.join(DTYPES)}")
-    free = free_memory(device)
-    count = parameters(config)
-    if dtype == "auto":
-        dtype = "f32" if device == "cpu" and (not free or 8 * count <= free) else "bf16"
-    size = count * DTYPES[dtype].itemsize
-    gib = f"{size / 2**30:.1f} GiB as {dtype}, and {free / 2**30:.1f} GiB"
-    need(
-        not free or size <= free,
-        f"the model takes {gib} of {device} memory are free",
-        "a smaller model" if dtype != "f32" else "--dtype bf16",
-        HardwareError,
-    )
-    return DTYPES[dtype]
-
-
-def free_memory(device: str) -> int:
-    """Bytes of a device that can be taken now. 0 where unknown."""
-    return torch.cuda.mem_get_info()[0] if device == "cuda" else hardware.available_memory()
 
 
 def recommended(place: hub.Place) -> Sampling:

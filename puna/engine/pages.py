@@ -252,6 +252,12 @@ class Pages:
         return heapq.heappop(self._free)
 
 
+def cache_pages(context: int, bytes_per_page: int, free: int, page: int) -> int:
+    """Pages enough for four contexts, within a quarter of `free` bytes (0: unknown); for one at least."""
+    one = -(-context // page)
+    return max(one, min(4 * one, free // 4 // bytes_per_page if free else 4 * one))
+
+
 def common(one: Sequence[int], other: Sequence[int]) -> int:
     """How many ids two sequences begin with together."""
     for index, (a, b) in enumerate(zip(one, other, strict=False)):

@@ -100,9 +100,3 @@ class TorchRunner:
 def page_bytes(config: ModelConfig, itemsize: int, page: int = PAGE) -> int:
     """What one page takes: keys and values of all layers."""
     return 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim * itemsize * page
-
-
-def cache_pages(context: int, bytes_per_page: int, free: int, page: int = PAGE) -> int:
-    """Pages enough for four contexts, within a quarter of `free` bytes (0: unknown); for one at least."""
-    one = -(-context // page)
-    return max(one, min(4 * one, free // 4 // bytes_per_page if free else 4 * one))

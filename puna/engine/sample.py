@@ -12,8 +12,7 @@ import math
 import random
 from collections.abc import Sequence
 
-import torch
-from torch import Tensor
+import numpy as np
 
 from puna.engine.request import Sampling, TokenScore
 from puna.errors import need
@@ -25,19 +24,21 @@ class Sampler:
     def __init__(self, sampling: Sampling, prompt: Sequence[int], size: int):
         self.sampling = s = sampling
         self.random = random.Random(s.seed)
-        self.seen = self.written = self.bias = None
+        self.seen: np.ndarray | None = None
+        self.written: np.ndarray | None = None
+        self.bias: np.ndarray | None = None
         if s.repetition_penalty != 1:
-            self.seen = torch.zeros(size, dtype=torch.bool)
+            self.seen = np.zeros(size, bool)
             self.seen[[id for id in set(prompt) if id < size]] = True
         if s.presence_penalty or s.frequency_penalty:
-            self.written = torch.zeros(size, dtype=torch.float64)
+            self.written = np.zeros(size)
         if s.logit_bias:
-            self.bias = torch.zeros(size, dtype=torch.float64)
-            self.bias[list(s.logit_bias)] = torch.tensor(list(s.logit_bias.values()), dtype=torch.float64)
+            self.bias = np.zeros(size)
+            self.bias[list(s.logit_bias)] = list(s.logit_bias.values())
 
-    def choose(self, logits: Tensor) -> int:
+    def choose(self, logits: np.ndarray) -> int:
         """The next id after these logits (V,); it counts as written from now on."""
-        row, s = logits.double(), self.sampling
+        row, s = logits.astype(np.float64), self.sampling
         if self.seen is not None:
             row = discourage_seen(row, self.seen, s.repetition_penalty)
         if self.written is not None:
@@ -53,24 +54,27 @@ class Sampler:
         return chosen
 
 
-def need_finite(logits: Tensor) -> None:
+def need_finite(logits: np.ndarray) -> None:
     """PunaError for a row that nothing can be said by."""
     need(math.isfinite(logits.max()), "the logits hold no finite greatest number: the weights may be damaged")
 
 
-def discourage_seen(logits: Tensor, seen: Tensor, penalty: float) -> Tensor:
+def discourage_seen(logits: np.ndarray, seen: np.ndarray, penalty: float) -> np.ndarray:
     """CTRL's rule: what stood in prompt or answer gets l/penalty where l > 0, else l·penalty."""
-    return torch.where(seen, torch.where(logits > 0, logits / penalty, logits * penalty), logits)
+    return np.where(seen, np.where(logits > 0, logits / penalty, logits * penalty), logits)
 
 
-def discourage_written(logits: Tensor, times: Tensor, presence: float, frequency: float) -> Tensor:
+def discourage_written(
+    logits: np.ndarray, times: np.ndarray, presence: float, frequency: float
+) -> np.ndarray:
     """OpenAI's rule, over the answer only: l - presence·[written at all] - frequency·(times written)."""
     return logits - presence * (times > 0) - frequency * times
 
 
-def cut(logits: Tensor, s: Sampling) -> Tensor:
+def cut(logits: np.ndarray, s: Sampling) -> np.ndarray:
     """Logits at this temperature, minus infinity for what top-k, top-p and min-p rule out."""
-    row = (logits - logits.max()) / s.temperature  # the greatest is 0, so no temperature overflows
+    with np.errstate(over="ignore"):  # the greatest is 0; far below it minus infinity is right
+        row = (logits - logits.max()) / s.temperature
     if 0 < s.top_k < len(row):
         row = top_k(row, s.top_k)
     if s.top_p < 1:
@@ -78,57 +82,70 @@ def cut(logits: Tensor, s: Sampling) -> Tensor:
     return min_p(row, s.min_p) if s.min_p > 0 else row
 
 
-def top_k(logits: Tensor, k: int) -> Tensor:
+def top_k(logits: np.ndarray, k: int) -> np.ndarray:
     """Only the k greatest."""
     return _only(logits, best(logits, k))
 
 
-def top_p(logits: Tensor, p: float) -> Tensor:
+def top_p(logits: np.ndarray, p: float) -> np.ndarray:
     """Sort by probability, greatest first; drop a token when those before it already sum to more than p.
 
     Exact without sorting the vocabulary: the head of the order is enlarged until the first dropped token
     is in it.
     """
-    total, width = logits.logsumexp(-1), 64
+    total, width = log_sum(logits), 64
     while True:
-        shares = (logits.topk(min(width, len(logits))).values - total).exp()
-        count = int((shares.cumsum(0) - shares <= p).sum())
+        first = -np.sort(-_greatest(logits, width))
+        shares = np.exp(first - total)
+        count = int((shares.cumsum() - shares <= p).sum())
         if count < width or width >= len(logits):
             return _only(logits, best(logits, count))
         width *= 16
 
 
-def min_p(logits: Tensor, share: float) -> Tensor:
+def min_p(logits: np.ndarray, share: float) -> np.ndarray:
     """Only tokens with at least this share of the best token's probability."""
-    return logits.masked_fill(logits < logits.max() + math.log(share), -math.inf)
+    return np.where(logits < logits.max() + math.log(share), -math.inf, logits)
 
 
-def draw(logits: Tensor, uniform: float) -> int:
+def draw(logits: np.ndarray, uniform: float) -> int:
     """Inverse transform: the first id where the running sum of probabilities passes `uniform`, of [0, 1)."""
-    running = logits.softmax(-1).cumsum(0)
-    return int(torch.searchsorted(running, uniform * running[-1], right=True))
+    running = np.exp(logits - logits.max()).cumsum()
+    return int(np.searchsorted(running, uniform * running[-1], side="right"))
 
 
-def best(logits: Tensor, k: int) -> Tensor:
+def best(logits: np.ndarray, k: int) -> np.ndarray:
     """The ids of the k greatest, greatest first; among equals the lower id first."""
-    border = logits.topk(k).values[-1]
-    above = (logits > border).nonzero()[:, 0]
-    level = (logits == border).nonzero()[: k - len(above), 0]
-    ids = torch.cat((above, level))
-    return ids[logits[ids].sort(descending=True, stable=True).indices]
+    border = _greatest(logits, k).min()
+    above = (logits > border).nonzero()[0]
+    level = (logits == border).nonzero()[0][: k - len(above)]
+    ids = np.concatenate((above, level))
+    return ids[np.argsort(-logits[ids], kind="stable")]
 
 
-def score(logits: Tensor, chosen: int, alternatives: int, size: int) -> TokenScore:
+def score(logits: np.ndarray, chosen: int, alternatives: int, size: int) -> TokenScore:
     """How probable the model itself holds `chosen`, and its best alternatives: log_softmax of the raw logits.
 
     Alternatives come from the first `size` ids; what follows pads the vocabulary and has no text.
     """
-    row = logits.double().log_softmax(-1)
-    ids = best(row[:size], min(alternatives, size)) if alternatives else row.new_empty(0).long()
+    row = logits.astype(np.float64)
+    row -= log_sum(row)
+    ids = best(row[:size], min(alternatives, size)) if alternatives else np.empty(0, np.int64)
     return TokenScore(chosen, float(row[chosen]), tuple(zip(ids.tolist(), row[ids].tolist(), strict=True)))
 
 
-def _only(logits: Tensor, ids: Tensor) -> Tensor:
-    kept = torch.full_like(logits, -math.inf)
+def log_sum(logits: np.ndarray) -> float:
+    """log of the sum of exp."""
+    most = logits.max()
+    return float(most + np.log(np.exp(logits - most).sum()))
+
+
+def _greatest(logits: np.ndarray, k: int) -> np.ndarray:
+    """The k greatest, in any order."""
+    return np.partition(logits, len(logits) - k)[len(logits) - k :] if k < len(logits) else logits
+
+
+def _only(logits: np.ndarray, ids: np.ndarray) -> np.ndarray:
+    kept = np.full_like(logits, -math.inf)
     kept[ids] = logits[ids]
     return kept

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Protocol
 
-from torch import Tensor
+import numpy as np
 
 from puna.engine.request import Event, Finish, Request, TokenScore, Usage
 from puna.engine.sample import Sampler, need_finite, score
@@ -66,7 +66,7 @@ class Task:
         """Whether nothing needs to be read: nothing is to be written, and the prompt's scores are there."""
         return self.limit == 0 and self.work.scored in (None, len(self.request.ids))
 
-    def take(self, rows: Tensor, first: int) -> Event | None:
+    def take(self, rows: np.ndarray, first: int) -> Event | None:
         """Logits (rows, V) of the positions from `first` on, up to the last that was read: score, write."""
         if self.work.scored is not None:
             following = self.request.ids[first + 1 : first + 1 + len(rows)]
@@ -78,7 +78,7 @@ class Task:
             return self.last_event("length")
         return self.write(rows[-1]) if first + len(rows) == len(self.ids) else None
 
-    def write(self, logits: Tensor) -> Event:
+    def write(self, logits: np.ndarray) -> Event:
         """Choose a token by these logits (V,) and say what is new."""
         id = self.sampler.choose(logits[: self.size])
         stopped = id in self.request.stop_ids

@@ -7,7 +7,8 @@ import torch
 from small_world import random_llama
 
 from puna.engine import runner as runner_file
-from puna.engine.runner import TorchRunner, cache_pages, page_bytes
+from puna.engine.pages import cache_pages
+from puna.engine.runner import TorchRunner, page_bytes
 from puna.engine.step import Step
 from puna.model.attend import causal
 from tests.house.shapes import ShapeChecker, claims
@@ -99,6 +100,6 @@ def test_a_damaged_row_damages_no_other():
 def test_the_cache_is_four_contexts_within_a_quarter_of_memory_and_one_at_least():
     size = page_bytes(MODEL.config, 4, page=16)
     assert size == 2 * 2 * 2 * 8 * 4 * 16  # keys and values, layers, heads, width, bytes, positions
-    assert cache_pages(512, size, 0) == cache_pages(512, size, 10**12) == 4 * 32
-    assert cache_pages(512, size, 4 * 40 * size) == 40
-    assert cache_pages(500, size, 1) == 32
+    assert cache_pages(512, size, 0, 16) == cache_pages(512, size, 10**12, 16) == 4 * 32
+    assert cache_pages(512, size, 4 * 40 * size, 16) == 40
+    assert cache_pages(500, size, 1, 16) == 32

@@ -8,7 +8,6 @@ import threading
 from dataclasses import dataclass, field
 
 import pytest
-import torch
 from hash_runner import HashRunner, hash_config, logits_after
 from small_world import ByteTokenizer
 
@@ -38,7 +37,7 @@ class Asked:
         sampler, ids = Sampler(request.sampling, request.ids, TOKENIZER.size), list(request.ids)
         for event in events:
             for id in event.ids:
-                row = torch.from_numpy(logits_after(ids))
+                row = logits_after(ids)
                 assert sampler.choose(row[: TOKENIZER.size]) == id, "a draw depends on nothing else that runs"
                 if request.logprobs is not None:
                     assert event.scores == (score(row, id, request.logprobs, TOKENIZER.size),)
@@ -54,7 +53,7 @@ class Asked:
 
 
 def prompt_scores(ids):
-    rows = (torch.from_numpy(logits_after(ids[:n])) for n in range(1, len(ids)))
+    rows = (logits_after(ids[:n]) for n in range(1, len(ids)))
     return [None, *(score(row, id, 0, TOKENIZER.size) for row, id in zip(rows, ids[1:], strict=True))]
 
 
