@@ -23,7 +23,7 @@ TEXT = "The high grassland lies between two ranges, and the animals that live th
 
 class Ours:
     def __init__(self, model: str, threads: int):
-        self.session = open_chat(model, dtype="f32", threads=threads)
+        self.session = open_chat(model, threads=threads)
 
     def __call__(self, ids: list[int], count: int) -> tuple[float, float]:
         """(seconds to the first token, seconds of the others)."""
