@@ -1,15 +1,35 @@
 // Attention over a paged cache: every query of a key-value head shares one read of keys and values. The softmax
 // goes along: when a greater score comes, what was summed before is scaled down.
 
-// Scores of 16 positions for R queries: keys lie as weights do, so lanes are positions.
-template <int R>
-inline void score_tile(const Heads& h, const uint16_t* keys, int row, float* scores) {
-  Floats total[R];
-  for (auto& t : total) t = zero();
-  for (int d = 0; d < h.width; d += 2) {
-    for (int r = 0; r < R; r++) total[r] = dot_pairs(total[r], keys + d * 16, h.queries + (row + r) * h.width + d);
+// Scores of T times 16 positions of a page for R queries: keys lie as weights do, so lanes are positions. More than
+// one sum at a time hides how long each addition takes.
+template <int R, int T>
+inline void score_tiles(const Heads& h, const uint16_t* keys, int row, float* scores) {
+  Floats total[R][T];
+  for (auto& sums : total) {
+    for (auto& t : sums) t = zero();
   }
-  for (int r = 0; r < R; r++) store(scores + r * PART, total[r]);
+  for (int d = 0; d < h.width; d += 2) {
+    for (int r = 0; r < R; r++) {
+      const uint16_t* query = h.queries + (row + r) * h.width + d;
+      for (int t = 0; t < T; t++) total[r][t] = dot_pairs(total[r][t], keys + (t * h.width + d) * 16, query);
+    }
+  }
+  for (int r = 0; r < R; r++) {
+    for (int t = 0; t < T; t++) store(scores + r * PART + 16 * t, total[r][t]);
+  }
+}
+
+template <int T>
+inline void score_rows(const Heads& h, const uint16_t* keys, float* to) {
+  int row = 0;
+  for (; row + 4 <= h.rows; row += 4) score_tiles<4, T>(h, keys, row, to + row * PART);
+  switch (h.rows - row) {
+    case 1: return score_tiles<1, T>(h, keys, row, to + row * PART);
+    case 2: return score_tiles<2, T>(h, keys, row, to + row * PART);
+    case 3: return score_tiles<3, T>(h, keys, row, to + row * PART);
+    default: return;
+  }
 }
 
 // out (R, 16 * W of Dh) += weights (R, PART) bf16 times the values of `count` positions, two at a time.
@@ -35,16 +55,10 @@ inline const uint16_t* page_of(const Heads& h, const uint16_t* from, int positio
 }
 
 void scores_of(const Heads& h, int begin, int end, float* scores) {
-  for (int t = begin; t < end; t += 16) {
-    const uint16_t* keys = page_of(h, h.keys, t);
-    float* to = scores + (t - begin);
-    int row = 0;
-    for (; row + 4 <= h.rows; row += 4) score_tile<4>(h, keys, row, to + row * PART);
-    switch (h.rows - row) {
-      case 1: score_tile<1>(h, keys, row, to + row * PART); break;
-      case 2: score_tile<2>(h, keys, row, to + row * PART); break;
-      case 3: score_tile<3>(h, keys, row, to + row * PART); break;
-    }
+  for (int t = begin; t < end;) {
+    const bool two = t % h.page + 32 <= h.page && t + 16 < end;
+    (two ? score_rows<2> : score_rows<1>)(h, page_of(h, h.keys, t), scores + (t - begin));
+    t += two ? 32 : 16;
   }
 }
 

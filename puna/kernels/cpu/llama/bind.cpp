@@ -141,12 +141,6 @@ NB_MODULE(_llama, module) {
              nb::gil_scoped_release released;
              model.step(batch, logits.data(), nullptr);
            })
-      .def("row",
-           [](const Model& model, int64_t index, int64_t row, Out<float> out) {
-             need(row >= 0 && row < model.shape(index).rows &&
-                      static_cast<int64_t>(out.size()) == model.shape(index).inputs, "no such row");
-             model.row(index, row, out.data());
-           })
       .def_prop_ro("bytes", &Model::bytes)
       .def_prop_ro("threads", &Model::threads)
       .def_prop_ro("instructions", [](const Model& model) { return model.kernels().name; });

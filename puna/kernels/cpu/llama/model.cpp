@@ -40,14 +40,25 @@ Model::Model(const Config& config, std::vector<Shape> matrices, std::vector<floa
                     static_cast<int64_t>(matrices.size()) == 2 + c.layers * PARTS &&
                     static_cast<int64_t>(frequencies_.size()) == c.head_width / 2;
   if (!fits) throw std::invalid_argument("widths must be multiples of 16, and all matrices named");
-  for (const Shape& shape : matrices) {
-    matrices_.push_back({shape, bytes_});
-    bytes_ += (shape.tiles() * tile_bytes(shape.kind, shape.inputs) + 63) / 64 * 64;
-  }
+  lay_out(matrices);
   arena_ = std::make_unique<Arena>(bytes_);
   norms_.resize(static_cast<size_t>(2 * c.layers + 1));
   own_.resize(static_cast<size_t>(pool_.threads()));
   for (Thread& own : own_) own.room.resize(ATTEND_ROOM), own.mixed.resize(static_cast<size_t>(MOST_ROWS * c.head_width));
+}
+
+// One matrix after the other; but tiles of a gate and of its `up`, which are read in turns, side by side.
+void Model::lay_out(const std::vector<Shape>& shapes) {
+  for (size_t i = 0; i < shapes.size(); i++) {
+    const int64_t size = tile_bytes(shapes[i].kind, shapes[i].inputs);
+    const bool paired = i >= 2 && (i - 2) % PARTS == GATE;
+    const int64_t more = paired ? tile_bytes(shapes[i + 1].kind, shapes[i + 1].inputs) : 0;
+    if (paired && shapes[i].rows != shapes[i + 1].rows) throw std::invalid_argument("a gate of other rows than its up");
+    matrices_.push_back({shapes[i], bytes_, size + more});
+    if (paired) matrices_.push_back({shapes[i + 1], bytes_ + size, size + more});
+    bytes_ += (shapes[i].tiles() * (size + more) + 63) / 64 * 64;
+    if (paired) i++;
+  }
 }
 
 void Model::put(int64_t index, int64_t first, int64_t rows, const uint8_t* from) {
@@ -57,7 +68,7 @@ void Model::put(int64_t index, int64_t first, int64_t rows, const uint8_t* from)
     int64_t begin, end;
     while (pool_.share(some.tiles(), 4, begin, end)) {
       for (int64_t n = begin; n < end; n++) {
-        pack_tile(some, from, n, const_cast<uint8_t*>(m.tile(*arena_, first / ROWS + n)));
+        pack_tile(some, from, n, m.tile(*arena_, first / ROWS + n));
       }
     }
   };
@@ -83,11 +94,6 @@ void Model::copy_page(int64_t source, int64_t target) {
       std::memcpy(layer + target * page, layer + source * page, static_cast<size_t>(page));
     }
   }
-}
-
-void Model::row(int64_t index, int64_t row, float* out) const {
-  const Matrix& m = matrices_[static_cast<size_t>(index)];
-  unpack_row(m.shape, arena_->data() + m.place, row, out);
 }
 
 void Model::step(const Batch& batch, float* logits, float* hidden) {
@@ -156,7 +162,7 @@ void Model::begin(const Batch& batch, int t) {
   for (int64_t m = t; m < rows; m += pool_.threads()) {
     const auto s = static_cast<size_t>(sequence_[static_cast<size_t>(m)]);
     const auto position = static_cast<float>(batch.held[s] + m - batch.starts[s]);
-    row(0, batch.tokens[static_cast<size_t>(m)], x_.data() + m * c.width);
+    unpack_row(matrices_[0].shape, matrices_[0].tile(*arena_, 0), batch.tokens[static_cast<size_t>(m)], x_.data() + m * c.width);
     float *cos = turns_.data() + m * 2 * c.head_width, *sin = cos + c.head_width;
     for (int64_t i = 0; i < c.head_width / 2; i++) {
       const float angle = position * frequencies_[static_cast<size_t>(i)];

@@ -66,15 +66,12 @@ class Model {
   int64_t page() const { return page_; }
   int64_t bytes() const { return bytes_; }  // of the packed weights
   const Shape& shape(int64_t index) const { return matrices_.at(static_cast<size_t>(index)).shape; }
-  void row(int64_t index, int64_t row, float* out) const;  // of a packed matrix
 
  private:
   struct Matrix {
     Shape shape;
-    int64_t place;  // in the arena
-    const uint8_t* tile(const Arena& arena, int64_t n) const {
-      return arena.data() + place + n * tile_bytes(shape.kind, shape.inputs);
-    }
+    int64_t place, stride;  // bytes in the arena: of tile 0, and from a tile to the next
+    uint8_t* tile(const Arena& arena, int64_t n) const { return arena.data() + place + n * stride; }
   };
   struct Run {  // rows of one sequence whose positions lie in the same 16: one thread writes them to the cache
     int sequence;
@@ -104,6 +101,7 @@ class Model {
   template <class Row>
   const Activations& prepare(int t, int64_t rows, int64_t inputs, std::initializer_list<const Matrix*> readers, Row row);
   void add_product(int t, const Matrix& matrix, const Activations& x, int64_t rows);
+  void lay_out(const std::vector<Shape>& shapes);
   const Matrix& part(int64_t layer, Part which) const {
     return matrices_[static_cast<size_t>(2 + layer * PARTS + which)];
   }
