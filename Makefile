@@ -28,7 +28,7 @@ test-peer: $(VENV)/peer
 # checked build must be found before the installed one.
 sanitize: $(VENV)/dev
 	rm -rf build/sanitize
-	$(PIP) install . --no-deps --target build/sanitize -C cmake.define.SANITIZE=ON -C build-dir=build/sanitize-objects
+	$(PIP) . --no-deps --target build/sanitize -C cmake.define.SANITIZE=ON -C build-dir=build/sanitize-objects
 	LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" ASAN_OPTIONS=detect_leaks=0 \
 		PYTHONPATH=build/sanitize:$$($(BIN)/python -c "import site; print(site.getsitepackages()[0])") \
 		$(BIN)/python -S -m pytest -p no:xdist tests/kernels/test_llama_kernels.py tests/engine/test_native.py $(ARGS)

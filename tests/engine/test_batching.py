@@ -38,8 +38,9 @@ def whole(engine):
 
 
 def test_a_step_that_fails_ends_its_requests_and_no_others():
-    failing = threading.Event()
-    with engine_over(HashRunner(40, 4, fails=failing.is_set), together=2) as engine:
+    failing, all_begun = threading.Event(), threading.Event()
+    runner = HashRunner(40, 4, fails=lambda: all_begun.wait(20) and failing.is_set())
+    with engine_over(runner, together=2) as engine:
         last = {}
 
         def listener(name):
@@ -56,6 +57,7 @@ def test_a_step_that_fails_ends_its_requests_and_no_others():
         ended = threading.Semaphore(0)
         for name, ids in {"a": [1] * 9, "b": [2] * 9, "c": [3] * 9}.items():
             engine.begin(asked(ids, 30 if name == "a" else 5), listener(name))
+        all_begun.set()
         assert all(ended.acquire(timeout=20) for _ in range(3))
         assert [last[name].finish for name in "abc"] == ["error", "error", "length"]
         assert last["a"].problem == "RuntimeError: the step failed"
