@@ -17,7 +17,7 @@ namespace avx512 {
 
 extern const Kernels avx512_kernels;
 const Kernels avx512_kernels = {"avx512", avx512::multiply, avx512::take, avx512::norm, avx512::gate,
-                                avx512::add_to, avx512::turn, avx512::narrow, avx512::attend};
+                                avx512::add_to, avx512::turn, avx512::narrow, avx512::attend, avx512::busy};
 
 }  // namespace puna::llama
 #endif

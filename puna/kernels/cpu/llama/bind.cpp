@@ -87,10 +87,12 @@ void packed_and_back(const std::string& kind, const In<uint8_t>& stored, const O
 }  // namespace
 
 NB_MODULE(_llama, module) {
-  module.attr("REVISION") = 1;  // the same number stands in puna/kernels/llama.py
+  nb::set_leak_warnings(false);  // a model that lives until the process ends is no leak
+  module.attr("REVISION") = 2;  // the same number stands in puna/kernels/llama.py
   module.def("instructions", &instructions);
   module.def("tile_bytes", [](const std::string& kind, int64_t inputs) { return tile_bytes(kind_named(kind), inputs); });
   module.def("bandwidth", &bandwidth, nb::call_guard<nb::gil_scoped_release>());
+  module.def("products", &products, nb::call_guard<nb::gil_scoped_release>());
   module.def("multiply", &multiply);
   module.def("packed_and_back", &packed_and_back);
   module.def("norm", [](const std::string& instructions, In<float> x, In<float> weight, float eps, Out<float> out) {

@@ -60,7 +60,9 @@ struct Kernels {
   void (*turn)(float* head, const float* cos_sin, int width);
   void (*narrow)(const float* numbers, float scale, int64_t n, uint16_t* out);  // times scale, to bf16
   void (*attend)(const Heads& heads, const Mixed& mixed, float* room);  // room: ATTEND_ROOM floats
+  int32_t (*busy)(int64_t turns);  // BUSY_PRODUCTS multiplications of bytes a turn, to learn how fast they can be
 };
+constexpr int BUSY_SUMS = 12, BUSY_PRODUCTS = BUSY_SUMS * ROWS * 4;
 constexpr int MOST_ROWS = 8, PART = 256;  // queries at once; positions at once
 constexpr int ATTEND_ROOM = 2 * MOST_ROWS * PART;
 

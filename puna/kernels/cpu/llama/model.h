@@ -129,4 +129,7 @@ class Model {
 // Bytes a second that so many threads read of memory, the best of a few tries.
 double bandwidth(int threads);
 
+// Products and sums of bytes a second, in registers: two for each multiplication, as is usual.
+double products(int threads);
+
 }  // namespace puna::llama
