@@ -6,6 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from puna.engine.step import Outcome
 from puna.model.config import ModelConfig
 
 ROWS = np.random.default_rng(0).normal(size=(4096, 264)).astype(np.float32) * 3
@@ -38,7 +39,7 @@ class HashRunner:
         self._write(step, ends)
         if self.fails():
             raise RuntimeError("the step failed")
-        return np.stack([self._row(step, row) for row in step.wanted] or [ROWS[0]])[: len(step.wanted)].copy()
+        return Outcome(self._rows(step, step.wanted), self._rows(step, step.hidden))
 
     def copy(self, source, target):
         self.cache[target] = self.cache[source]
@@ -54,6 +55,9 @@ class HashRunner:
                     "a page has one writer and then no other reader"
                 )
                 self.cache[pages[at // self.page], at % self.page] = step.tokens[row]
+
+    def _rows(self, step, asked):
+        return np.stack([self._row(step, row) for row in asked] or [ROWS[0]])[: len(asked)].copy()
 
     def _row(self, step, row):
         index = next(i for i, (a, b) in enumerate(pairwise(step.starts)) if a <= row < b)

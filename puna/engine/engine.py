@@ -19,7 +19,7 @@ from puna import log
 from puna.engine.pages import Pages
 from puna.engine.request import Event, Finish, Request
 from puna.engine.scheduler import Plan, Scheduler, next_rows
-from puna.engine.step import Runner
+from puna.engine.step import Outcome, Runner
 from puna.engine.task import Task, Vocabulary
 from puna.errors import PunaError, RequestError, need
 from puna.model.config import ModelConfig
@@ -187,7 +187,7 @@ class Engine:
         try:
             for _, source, target in plan.copies:
                 self.runner.copy(source, target)
-            logits = self.runner.run(plan.step)
+            outcome = self.runner.run(plan.step)
         except Exception as problem:  # broad: whatever a runner stumbles over, this thread must go on
             said = _said(problem)
             log.event("engine.error", step=len(plan.step.tokens), traceback=traceback.format_exc())
@@ -198,11 +198,11 @@ class Engine:
         taken = time.monotonic() - begun
         self._prompt_rows = next_rows(self._prompt_rows, plan.prompt_rows, taken, self.rows)
         self.scheduler.read(plan)
-        self._hand_out(plan, logits)
+        self._hand_out(plan, outcome)
 
-    def _hand_out(self, plan: Plan, logits: np.ndarray) -> None:
+    def _hand_out(self, plan: Plan, outcome: Outcome) -> None:
         """Give each request its rows of the logits (wanted, V)."""
-        rows = np.split(logits, np.cumsum([part.wanted for part in plan.parts])[:-1])
+        rows = np.split(outcome.logits, np.cumsum([part.wanted for part in plan.parts])[:-1])
         for part, mine in zip(plan.parts, rows, strict=True):
             if part.wanted:
                 task = self._tasks[part.work.id]

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from puna import log
-from puna.engine.step import Step
+from puna.engine.step import Outcome, Step
 from puna.errors import HardwareError, need
 from puna.kernels import llama
 from puna.model.config import ModelConfig
@@ -50,7 +50,7 @@ class NativeRunner:
         need(not reason, f"{weights.where}: {reason}", "--dtype f32", HardwareError)
         check(weights)
         c = weights.config
-        self.page, self.pages, self.size = PAGE, pages, c.vocab_size
+        self.page, self.pages, self.size, self.width = PAGE, pages, c.vocab_size, c.hidden_size
         names = list(_matrices(c))
         shapes = [_shape(weights, name) for name in names]
         sizes = [c.hidden_size, c.num_hidden_layers, c.num_attention_heads, c.num_key_value_heads, c.head_dim]
@@ -65,12 +65,14 @@ class NativeRunner:
             self.model.put_norm(index, _numbers(weights, name))
         self.model.make_cache(pages, PAGE)
 
-    def run(self, step: Step) -> np.ndarray:
-        """Logits (wanted, V) float32."""
+    def run(self, step: Step) -> Outcome:
+        """One native call."""
         logits = np.empty((len(step.wanted), self.size), np.float32)
+        hidden = np.empty((len(step.hidden), self.width), np.float32)
         numbers = (np.array(some, np.int32) for some in (step.tokens, step.starts, step.held))
-        self.model.step(*numbers, step.pages, np.array(step.wanted, np.int32), logits)
-        return logits
+        asked = (np.array(some, np.int32) for some in (step.wanted, step.hidden))
+        self.model.step(*numbers, step.pages, *asked, logits, hidden)
+        return Outcome(logits, hidden)
 
     def copy(self, source: int, target: int) -> None:
         """Keys and values of one page to another."""

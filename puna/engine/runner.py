@@ -8,11 +8,10 @@ are. Pages that are neighbours are looked at where they lie; others are gathered
 from dataclasses import dataclass
 from itertools import pairwise
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from puna.engine.step import Step
+from puna.engine.step import Outcome, Step
 from puna.model.attend import mix
 from puna.model.config import ModelConfig
 from puna.model.transformer import Llama
@@ -40,8 +39,8 @@ class TorchRunner:
         self.values: list[Tensor] = []
 
     @torch.inference_mode()
-    def run(self, step: Step) -> np.ndarray:
-        """Read the step's rows; logits (wanted, V)."""
+    def run(self, step: Step) -> Outcome:
+        """Read the step's rows."""
         device = self.model.lm_head.weight.device
         positions, slots = self._places(step)
         parts = self._parts(step, device)
@@ -56,8 +55,11 @@ class TorchRunner:
         hidden = self.model.model(
             torch.tensor(step.tokens, device=device), torch.tensor(positions, device=device), attend
         )  # (T, D)
-        wanted = torch.tensor(step.wanted, dtype=torch.long, device=device)
-        return self.model.lm_head(hidden[wanted]).float().cpu().numpy()
+        wanted, asked = (
+            hidden[torch.tensor(rows, dtype=torch.long, device=device)] for rows in (step.wanted, step.hidden)
+        )
+        numbers = (rows.float().cpu().numpy() for rows in (self.model.lm_head(wanted), asked))
+        return Outcome(*numbers)
 
     @torch.inference_mode()
     def copy(self, source: int, target: int) -> None:

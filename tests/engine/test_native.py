@@ -72,7 +72,9 @@ def bf16(x):
 
 
 def definition(weights, ids):
-    """Logits (T, V) of the torch model with keys, values and queries rounded as the native cache rounds them."""
+    """Logits (T, V) and hidden states (T, D) of the torch model with keys, values and queries rounded as the
+    native cache rounds them.
+    """
 
     def attend(layer, q, k, v):
         return mix(
@@ -85,16 +87,16 @@ def definition(weights, ids):
 
     model = load(weights, torch.float32)
     with torch.inference_mode():
-        return model(torch.tensor(ids), torch.arange(len(ids)), attend).numpy()
+        hidden = model.model(torch.tensor(ids), torch.arange(len(ids)), attend)
+        return model.lm_head(hidden).numpy(), hidden.numpy()
 
 
 def read(runner, ids, pages=None, cuts=()):
     """Logits of all rows, read in pieces that end at `cuts`."""
     pages, found, held = pages or list(range(runner.pages)), [], 0
     for end in (*cuts, len(ids)):
-        found.append(
-            runner.run(Step(ids[held:end], [0, end - held], [held], [pages], list(range(end - held))))
-        )
+        step = Step(ids[held:end], [0, end - held], [held], [pages], list(range(end - held)))
+        found.append(runner.run(step).logits)
         held = end
     return np.concatenate(found)
 
@@ -110,7 +112,7 @@ def off(got, want):
 def test_plain_weights_give_the_logits_of_the_torch_model(config, instructions):
     weights = Drawn(config)
     runner = NativeRunner(weights, 3, 2, instructions)
-    got, want = read(runner, IDS[:70]), definition(weights, IDS[:70])
+    got, (want, _) = read(runner, IDS[:70]), definition(weights, IDS[:70])
     np.testing.assert_allclose(got, want, atol=0.02)
     assert off(got, want) < 1e-5
 
@@ -118,13 +120,13 @@ def test_plain_weights_give_the_logits_of_the_torch_model(config, instructions):
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
 def test_a_folder_in_16_bits_is_read_without_loss(dtype):
     weights = Drawn(CONFIG, dtype)
-    assert off(read(NativeRunner(weights, 2, 1), IDS[:40]), definition(weights, IDS[:40])) < 1e-5
+    assert off(read(NativeRunner(weights, 2, 1), IDS[:40]), definition(weights, IDS[:40])[0]) < 1e-5
 
 
 @pytest.mark.parametrize("kind", [*llama.PACKED, "Q3_K", "IQ4_XS"])
 def test_every_kind_is_as_near_as_inputs_in_eight_bits_allow(stored, kind):
     weights = stored(kind)
-    got, want = read(NativeRunner(weights, 2, 2), IDS[:50]), definition(weights, IDS[:50])
+    got, (want, _) = read(NativeRunner(weights, 2, 2), IDS[:50]), definition(weights, IDS[:50])
     assert off(got, want) < (1e-5 if kind in ("F32", "F16", "BF16") else 2e-3)
 
 
@@ -139,9 +141,21 @@ def test_a_row_is_the_same_to_the_bit_however_it_is_read(stored, instructions):
     other = IDS[::-1][:40]
     alone = read(runner, other, list(range(44, 46)))
     together = Step(IDS[600:] + other, [0, 100, 140], [600, 0], [list(range(22)), [47, 46]], list(range(140)))
-    np.testing.assert_array_equal(runner.run(together), np.concatenate((whole[600:], alone)))
+    np.testing.assert_array_equal(runner.run(together).logits, np.concatenate((whole[600:], alone)))
     one = NativeRunner(weights, 22, 1, instructions)
     np.testing.assert_array_equal(read(one, IDS, None, (650,)), whole)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_hidden_states_are_those_of_the_torch_model_and_need_no_logits(threads):
+    weights = Drawn(SCALED)
+    runner = NativeRunner(weights, 3, threads)
+    rows = [0, 3, 4, 69]
+    hidden = runner.run(Step(IDS[:70], [0, 70], [0], [[2, 0, 1]], [69], rows))
+    np.testing.assert_allclose(hidden.hidden, definition(weights, IDS[:70])[1][rows], atol=0.02)
+    np.testing.assert_array_equal(hidden.logits, read(runner, IDS[:70])[69:])
+    alone = runner.run(Step(IDS[:70], [0, 70], [0], [[0, 1, 2]], [], [69]))
+    np.testing.assert_array_equal(alone.hidden, hidden.hidden[3:])
 
 
 def test_a_copied_page_is_read_like_its_source(stored):
@@ -149,7 +163,7 @@ def test_a_copied_page_is_read_like_its_source(stored):
     whole = read(runner, IDS[:50], [0, 1])
     runner.copy(1, 4)
     read(runner, IDS[100:150], [5, 1])  # writes over the source
-    again = runner.run(Step(IDS[45:50], [0, 5], [45], [[0, 4]], list(range(5))))
+    again = runner.run(Step(IDS[45:50], [0, 5], [45], [[0, 4]], list(range(5)))).logits
     np.testing.assert_array_equal(again, whole[45:])
 
 
@@ -158,7 +172,7 @@ def test_what_is_out_of_bounds_is_refused_and_harms_nothing(stored):
     before = read(runner, IDS[:20])
     good = {"tokens": [1, 2], "starts": [0, 2], "held": [20], "pages": [[0]], "wanted": [1]}
     for wrong, problem in (({"tokens": [1, 1001]}, "outside the vocabulary"), ({"pages": [[2]]}, "outside the cache"),
-                           ({"held": [31]}, "without room"), ({"wanted": [2]}, "outside the batch"),
+                           ({"held": [31]}, "without room"), ({"wanted": [2]}, "outside the batch"), ({"hidden": [2]}, "outside the batch"),
                            ({"starts": [0, 1]}, "cover the rows"), ({"held": [-1]}, "without rows")):  # fmt: skip
         with pytest.raises(ValueError, match=problem):
             runner.run(Step(**(good | wrong)))

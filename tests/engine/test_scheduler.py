@@ -54,7 +54,7 @@ class World:
         assert ready <= {part.work for part in plan.parts}, "whoever writes is in every step"
         for _, source, target in plan.copies:
             self.runner.copy(source, target)
-        logits = self.runner.run(plan.step)
+        logits = self.runner.run(plan.step).logits
         self.scheduler.read(plan)
         self.trace.append({part.work.id: part.count for part in plan.parts})
         self._hand_out(plan, logits)

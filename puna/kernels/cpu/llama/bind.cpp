@@ -37,13 +37,15 @@ void need(bool condition, const char* problem) {
 
 // A batch whose every number is inside what the model has; or std::invalid_argument.
 Batch batch_of(const Model& model, const In<int32_t>& tokens, const In<int32_t>& starts, const In<int32_t>& held,
-               const std::vector<std::vector<int32_t>>& pages, const In<int32_t>& wanted) {
-  Batch b{copied(tokens), copied(starts), copied(held), pages, copied(wanted)};
+               const std::vector<std::vector<int32_t>>& pages, const In<int32_t>& wanted, const In<int32_t>& hidden) {
+  Batch b{copied(tokens), copied(starts), copied(held), pages, copied(wanted), copied(hidden)};
   const auto rows = static_cast<int32_t>(b.tokens.size());
   need(b.starts.size() == b.held.size() + 1 && b.pages.size() == b.held.size(), "a start, a length and pages each");
   need(rows > 0 && b.starts.front() == 0 && b.starts.back() == rows, "sequences cover the rows");
   for (int32_t id : b.tokens) need(id >= 0 && id < model.config().words, "a token outside the vocabulary");
-  for (int32_t row : b.wanted) need(row >= 0 && row < rows, "a wanted row outside the batch");
+  for (const auto* asked : {&b.wanted, &b.hidden}) {
+    for (int32_t row : *asked) need(row >= 0 && row < rows, "a wanted row outside the batch");
+  }
   for (size_t s = 0; s < b.held.size(); s++) {
     const int64_t more = b.starts[s + 1] - b.starts[s];
     need(more > 0 && b.held[s] >= 0, "a sequence without rows");
@@ -87,7 +89,7 @@ void packed_and_back(const std::string& kind, const In<uint8_t>& stored, const O
 }  // namespace
 
 NB_MODULE(_llama, module) {
-  module.attr("STEP") = 1;  // the same number stands in puna/kernels/llama.py
+  module.attr("STEP") = 2;  // the same number stands in puna/kernels/llama.py
   module.def("instructions", &instructions);
   module.def("tile_bytes", [](const std::string& kind, int64_t inputs) { return tile_bytes(kind_named(kind), inputs); });
   module.def("bandwidth", &bandwidth, nb::call_guard<nb::gil_scoped_release>());
@@ -134,12 +136,15 @@ NB_MODULE(_llama, module) {
            })
       .def("step",
            [](Model& model, In<int32_t> tokens, In<int32_t> starts, In<int32_t> held,
-              const std::vector<std::vector<int32_t>>& pages, In<int32_t> wanted, Out<float> logits) {
-             const Batch batch = batch_of(model, tokens, starts, held, pages, wanted);
+              const std::vector<std::vector<int32_t>>& pages, In<int32_t> wanted, In<int32_t> hidden,
+              Out<float> logits, Out<float> states) {
+             const Batch batch = batch_of(model, tokens, starts, held, pages, wanted, hidden);
              need(logits.shape(0) == batch.wanted.size() &&
                       static_cast<int64_t>(logits.shape(1)) == model.config().words, "logits of another shape");
+             need(states.shape(0) == batch.hidden.size() &&
+                      static_cast<int64_t>(states.shape(1)) == model.config().width, "hidden states of another shape");
              nb::gil_scoped_release released;
-             model.step(batch, logits.data(), nullptr);
+             model.step(batch, logits.data(), states.data());
            })
       .def_prop_ro("bytes", &Model::bytes)
       .def_prop_ro("threads", &Model::threads)

@@ -96,9 +96,9 @@ void Model::copy_page(int64_t source, int64_t target) {
   }
 }
 
-void Model::step(const Batch& batch, float* logits, float* hidden) {
+void Model::step(const Batch& batch, float* logits, float* states) {
   plan(batch);
-  const std::function<void(int)> all = [&](int t) { work(batch, t, logits, hidden); };
+  const std::function<void(int)> all = [&](int t) { work(batch, t, logits, states); };
   pool_.run(all);
 }
 
@@ -148,11 +148,11 @@ void Model::plan_attention(const Batch& batch) {
   if (static_cast<int64_t>(done_.size()) < place) done_ = std::vector<std::atomic<int>>(static_cast<size_t>(place));
 }
 
-void Model::work(const Batch& batch, int t, float* logits, float* hidden) {
+void Model::work(const Batch& batch, int t, float* logits, float* states) {
   begin(batch, t);
   pool_.wait();
   for (int64_t n = 0; n < config_.layers; n++) layer(batch, n, t);
-  end(batch, t, logits, hidden);
+  end(batch, t, logits, states);
 }
 
 // Embeddings, and each row's angles: cos of a pair twice, and -sin, sin.
@@ -339,21 +339,20 @@ void Model::put_together(const float* parts, int r, int pieces, float* out) cons
   for (int64_t d = 0; d < width; d++) out[d] /= sum;
 }
 
-// The wanted rows, normed, and their logits.
-void Model::end(const Batch& batch, int t, float* logits, float* hidden) {
+// Hidden states as asked, and the logits of the wanted rows.
+void Model::end(const Batch& batch, int t, float* logits, float* states) {
   const Config& c = config_;
-  const auto wanted = static_cast<int64_t>(batch.wanted.size());
+  const auto wanted = static_cast<int64_t>(batch.wanted.size()), asked = static_cast<int64_t>(batch.hidden.size());
   Thread& own = own_[static_cast<size_t>(t)];
+  const auto normed = [&](int32_t row, float* out) {
+    kernels_->norm(x_.data() + row * c.width, norms_.back().data(), c.width, c.eps, out);
+    return out;
+  };
+  for (int64_t i = t; i < asked; i += pool_.threads()) normed(batch.hidden[static_cast<size_t>(i)], states + i * c.width);
   if (wanted == 0) return;
   const Activations& x = prepare(t, wanted, c.width, {&head()}, [&](int64_t i) {
-    const float* row = x_.data() + batch.wanted[static_cast<size_t>(i)] * c.width;
-    kernels_->norm(row, norms_.back().data(), c.width, c.eps, own.normed.data());
-    if (hidden && i % pool_.threads() == t) {
-      std::memcpy(hidden + i * c.width, own.normed.data(), static_cast<size_t>(c.width) * sizeof(float));
-    }
-    return own.normed.data();
+    return normed(batch.wanted[static_cast<size_t>(i)], own.normed.data());
   });
-  if (!logits) return;
   const int64_t tiles = head().shape.tiles();
   int64_t begin, end;
   while (pool_.share(tiles, std::max<int64_t>(1, tiles / (8 * pool_.threads())), begin, end)) {

@@ -39,6 +39,7 @@ struct Batch {
   std::vector<int32_t> held;       // (sequences,): positions in the cache before
   std::vector<std::vector<int32_t>> pages;  // of each sequence, with room for what is new
   std::vector<int32_t> wanted;     // rows whose logits are asked for
+  std::vector<int32_t> hidden;     // rows whose last hidden states are asked for
 };
 
 class Model {
@@ -56,8 +57,8 @@ class Model {
 
   void copy_page(int64_t source, int64_t target);
 
-  // Reads the batch. logits (wanted, words); hidden (wanted, width), normed: either may be null.
-  void step(const Batch& batch, float* logits, float* hidden);
+  // Reads the batch. logits (wanted, words); states (hidden, width), normed.
+  void step(const Batch& batch, float* logits, float* states);
 
   const Config& config() const { return config_; }
   const Kernels& kernels() const { return *kernels_; }
@@ -87,7 +88,7 @@ class Model {
     std::vector<float> normed, tile, up, room, mixed;
   };
 
-  void work(const Batch& batch, int t, float* logits, float* hidden);
+  void work(const Batch& batch, int t, float* logits, float* states);
   void layer(const Batch& batch, int64_t layer, int t);
   void plan(const Batch& batch);
   void plan_attention(const Batch& batch);
@@ -96,7 +97,7 @@ class Model {
   void mix(const Batch& batch, int64_t layer, int t);
   void mix_one(const Batch& batch, int64_t layer, const Item& item, Thread& own);
   void put_together(const float* parts, int r, int pieces, float* out) const;
-  void end(const Batch& batch, int t, float* logits, float* hidden);
+  void end(const Batch& batch, int t, float* logits, float* states);
 
   template <class Row>
   const Activations& prepare(int t, int64_t rows, int64_t inputs, std::initializer_list<const Matrix*> readers, Row row);
