@@ -201,12 +201,15 @@ class Engine:
         self._hand_out(plan, outcome)
 
     def _hand_out(self, plan: Plan, outcome: Outcome) -> None:
-        """Give each request its rows of the logits (wanted, V)."""
-        rows = np.split(outcome.logits, np.cumsum([part.wanted for part in plan.parts])[:-1])
-        for part, mine in zip(plan.parts, rows, strict=True):
+        """Give each request its rows of the logits (wanted, V) or hidden states (hidden, D)."""
+        logits = np.split(outcome.logits, np.cumsum([part.wanted for part in plan.parts])[:-1])
+        hidden = np.split(outcome.hidden, np.cumsum([part.hidden for part in plan.parts])[:-1])
+        for part, rows, states in zip(plan.parts, logits, hidden, strict=True):
+            task = self._tasks[part.work.id]
             if part.wanted:
-                task = self._tasks[part.work.id]
-                self._advance(task, partial(task.take, mine, part.first))
+                self._advance(task, partial(task.take, rows, part.first))
+            elif part.hidden:
+                self._advance(task, partial(task.pool, states))
 
     def _advance(self, task: Task, act: Callable[[], Event | None]) -> None:
         """Let one request go on, and tell what is new. What goes wrong in it ends it alone."""
@@ -298,4 +301,11 @@ def _check_settings(request: Request, size: int) -> None:
     )
     for name, value in {"max_tokens": request.max_tokens, "logprobs": request.logprobs}.items():
         need(value is None or value >= 0, f"{name}: {value} is below 0", error=RequestError)
+    alone = request.max_tokens == 0 and not request.prompt_logprobs
+    need(
+        request.embed is None or alone,
+        "embed: a vector comes alone, without text or scores",
+        "max_tokens=0, prompt_logprobs=False",
+        RequestError,
+    )
     need(all(request.stop), "stop: an empty string would end every answer", error=RequestError)

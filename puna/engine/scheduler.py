@@ -28,6 +28,9 @@ class Work:
     ids: list[int]  # prompt and answer
     priority: int = 0  # larger first
     scored: int | None = None  # ids of the prompt that are scored already, of all; None: none need be
+    pooled: int | None = (
+        None  # ids of the prompt whose hidden states are had, or not asked for; None: all of them
+    )
     prompt: int = field(init=False)  # how many of the ids are the prompt
     arrival: int = 0
     marks: list[int] = field(default_factory=list)  # one for each full page of the prompt and all before it
@@ -50,22 +53,28 @@ class Work:
 
     @property
     def asked(self) -> int:
-        """The first position whose logits are wanted: the last, or the first that scores the prompt.
+        """The first position that something is wanted of: the last, or the first that scores the prompt.
 
         What comes before need not be read again if it was.
         """
+        if self.pooled is not None:
+            return self.pooled
         last = len(self.ids) - 1
         return last if self.scored is None or self.scored >= self.prompt else self.scored - 1
 
 
 @dataclass(frozen=True)
 class Part:
-    """One request's share of a step: its next `count` ids, and the position of its first wanted row."""
+    """One request's share of a step: its next `count` ids, and the position of its first wanted row.
+
+    `wanted` rows are asked for logits; or, of one that is pooled, so many `hidden` for their states.
+    """
 
     work: Work
     count: int
     first: int
     wanted: int
+    hidden: int
 
 
 Copy = tuple[Work, int, int]  # for whom, source, target
@@ -197,7 +206,7 @@ class Scheduler:
             equals = list(group)
             for work, count in zip(equals, shares([work.unread for work in equals], left), strict=True):
                 left -= count
-                if work.asked < len(work.ids) - 1:
+                if work.pooled is None and work.asked < len(work.ids) - 1:
                     count = min(count, scored)
                     scored -= count
                 if count:
@@ -211,12 +220,15 @@ class Scheduler:
             assert work.hold is not None
             here, row = work.hold.length, len(step.tokens)
             first = max(here, work.asked)
-            step.wanted.extend(range(row + first - here, row + count))
+            asked = range(row + first - here, row + count)
+            wanted, hidden = (asked, ()) if work.pooled is None else ((), asked)
+            step.wanted.extend(wanted)
+            step.hidden.extend(hidden)
             step.tokens.extend(work.ids[here : here + count])
             step.starts.append(row + count)
             step.held.append(here)
             step.pages.append(work.hold.pages)
-            parts.append(Part(work, count, first, max(0, here + count - first)))
+            parts.append(Part(work, count, first, len(wanted), len(hidden)))
         return Plan(step, parts, copies, prompt_rows)
 
 

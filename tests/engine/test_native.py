@@ -3,8 +3,11 @@
 import numpy as np
 import pytest
 import torch
+from small_world import ByteTokenizer
 
+from puna.engine.engine import Engine
 from puna.engine.native import PAGE, NativeRunner, bytes_per_page, works_for
+from puna.engine.request import Request
 from puna.engine.step import Step
 from puna.errors import HardwareError
 from puna.kernels import llama
@@ -25,6 +28,7 @@ SCALED = CONFIG.model_copy(
 )
 WIDE = CONFIG.model_copy(update={"head_dim": 256, "num_attention_heads": 9, "num_key_value_heads": 1})
 IDS = np.random.default_rng(0).integers(0, 1001, 700).tolist()
+PROMPTS = tuple(IDS[:520]), tuple(IDS[100:133])
 
 
 class Drawn:
@@ -165,6 +169,23 @@ def test_a_copied_page_is_read_like_its_source(stored):
     read(runner, IDS[100:150], [5, 1])  # writes over the source
     again = runner.run(Step(IDS[45:50], [0, 5], [45], [[0, 4]], list(range(5)))).logits
     np.testing.assert_array_equal(again, whole[45:])
+
+
+def test_vectors_of_texts_are_the_same_to_the_bit_however_they_are_cut_and_whatever_was_read(stored):
+    weights, found = stored("Q4_K"), {}
+    for rows, seen in ((512, 0), (40, 300), (17, 520)):
+        runner = NativeRunner(weights, 60, 1)
+        with Engine(
+            runner, CONFIG, ByteTokenizer([f"w{n}" for n in range(740)]), rows=rows, together=4
+        ) as engine:
+            assert seen == 0 or list(engine.submit(Request(ids=tuple(IDS[:seen]), max_tokens=1)))
+            for embed in ("mean", "last"):
+                streams = [engine.submit(Request(ids=ids, embed=embed, max_tokens=0)) for ids in PROMPTS]
+                vectors = [list(stream)[-1] for stream in streams]
+                for ids, event in zip(PROMPTS, vectors, strict=True):
+                    first = found.setdefault((embed, ids), event.embedding)
+                    np.testing.assert_array_equal(event.embedding, first)
+            assert vectors[0].usage.cached_tokens > 500
 
 
 def test_what_is_out_of_bounds_is_refused_and_harms_nothing(stored):

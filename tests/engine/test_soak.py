@@ -7,6 +7,7 @@ import random
 import threading
 from dataclasses import dataclass, field
 
+import numpy as np
 import pytest
 from hash_runner import HashRunner, hash_config, logits_after
 from small_world import ByteTokenizer
@@ -48,6 +49,8 @@ class Asked:
             )
         if last.finish == "error":
             assert "the step failed" in last.problem or ("damaged" in last.problem and POISON in ids)
+        if request.embed and last.finish == "length":
+            np.testing.assert_array_equal(last.embedding, vector(request))
         if request.prompt_logprobs and last.finish == "length":
             assert list(events[0].prompt_scores) == prompt_scores(request.ids)
 
@@ -55,6 +58,12 @@ class Asked:
 def prompt_scores(ids):
     rows = (logits_after(ids[:n]) for n in range(1, len(ids)))
     return [None, *(score(row, id, 0, TOKENIZER.size) for row, id in zip(rows, ids[1:], strict=True))]
+
+
+def vector(request):
+    ids = request.ids
+    rows = [logits_after(ids[:n]) for n in range(1 if request.embed == "mean" else len(ids), len(ids) + 1)]
+    return (sum(row.astype(np.float64) for row in rows) / len(rows)).astype(np.float32)
 
 
 class Crowd:
@@ -78,14 +87,16 @@ class Crowd:
 
     def ask(self):
         dice, ids = self.dice, self.ids()
-        most = dice.choice([0, 1, 5, 12, 12, 30, None])
+        embed = dice.choice([*[None] * 10, "mean", "last"])
+        most = 0 if embed else dice.choice([0, 1, 5, 12, 12, 30, None])
         asked = Asked(
             Request(
                 ids=ids,
                 sampling=Sampling(temperature=dice.choice([0.0, 1.0]), seed=dice.randrange(10**6)),
                 max_tokens=most,
                 logprobs=dice.choice([None, None, 0]),
-                prompt_logprobs=dice.random() < 0.1,
+                prompt_logprobs=not embed and dice.random() < 0.1,
+                embed=embed,
                 priority=dice.choice([0, 0, 0, 1, -1]),
             ),
             CONTEXT - len(ids) if most is None else min(most, CONTEXT - len(ids)),
