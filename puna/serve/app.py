@@ -1,4 +1,4 @@
-"""The first server: OpenAI's chat, completions and models over one engine.
+"""The first server: OpenAI's chat, completions, embeddings and models over one engine.
 
 `build_app` makes the application, `serve` runs it until a signal comes, on 127.0.0.1 unless told otherwise.
 Neither prints. No torch here: the engine brings it.
@@ -28,13 +28,15 @@ except ModuleNotFoundError as missing:
         f"the server needs the package {missing.name}, not installed\n  try: pip install 'puna[serve]'"
     ) from None
 
-from puna.serve import chat, completions
+from puna.serve import chat, completions, embeddings
 from puna.serve.limits import BODY_BYTES, LOOPBACK, Door, error_reply, json_reply, to_json
 from puna.serve.openai import (
     ChatBody,
     CompletionBody,
+    EmbeddingBody,
     chat_requests,
     completion_requests,
+    embedding_requests,
     invalid,
     need_model,
 )
@@ -85,6 +87,12 @@ def build_app(
             return EventStream(running, completions.chunks(body, running))
         async with running.watched(request.receive):
             return json_reply(await completions.reply(body, running))
+
+    @app.post("/v1/embeddings")
+    async def vectors(body: EmbeddingBody, request: Request) -> Response:
+        running = Running(served, await asyncio.to_thread(embedding_requests, body, served))
+        async with running.watched(request.receive):
+            return json_reply(await embeddings.reply(body, running))
 
     return app
 

@@ -7,11 +7,11 @@ fields that would, and that we cannot honour, are refused unless they ask for wh
 
 import difflib
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import ConfigDict, Field, ValidationError
 
-from puna.engine.request import Request, Sampling
+from puna.engine.request import Embed, Request, Sampling
 from puna.errors import RequestError
 from puna.messages import messages_from_openai, tools_from_openai
 from puna.serve.served import Served, Text
@@ -111,7 +111,19 @@ class CompletionBody(Common):
     best_of: Any = None
 
 
-KNOWN = sorted({*ChatBody.model_fields, *CompletionBody.model_fields, *StreamOptions.model_fields})
+class EmbeddingBody(Body):
+    """POST /v1/embeddings."""
+
+    model: str
+    input: Any  # as the prompt of a completion
+    encoding_format: Literal["float", "base64"] = "float"
+    dimensions: int | None = Field(None, ge=1)
+    pooling: Embed = "mean"  # not OpenAI's
+    user: Any = None  # without effect
+
+
+BODIES = ChatBody, CompletionBody, EmbeddingBody, StreamOptions
+KNOWN = sorted({field for body in BODIES for field in body.model_fields})
 
 
 def chat_requests(body: ChatBody, served: Served) -> list[Request]:
@@ -153,13 +165,24 @@ def completion_requests(body: CompletionBody, served: Served) -> list[Request]:
     return requests
 
 
-def prompts(value: Any) -> list[str | list[int]]:
+def embedding_requests(body: EmbeddingBody, served: Served) -> list[Request]:
+    """One engine request for each input."""
+    need_model(body.model, served)
+    width = served.engine.config.hidden_size
+    need_field((body.dimensions or 1) <= width, "dimensions", f"the model's vectors have {width:,}")
+    inputs = prompts(body.input, "input")
+    need_field(len(inputs) <= MOST_REQUESTS, "input", f"more than {MOST_REQUESTS} inputs in one call")
+    need_field(all(inputs), "input", "an empty text has no vector")
+    return [Request(ids=_ids(each, served.tokenizer), max_tokens=0, embed=body.pooling) for each in inputs]
+
+
+def prompts(value: Any, param: str = "prompt") -> list[str | list[int]]:
     """The prompts of a completion, whichever of OpenAI's four forms they have."""
     if isinstance(value, str) or _all(value, int):
         return [value]
     good = isinstance(value, list) and value and (_all(value, str) or all(_all(each, int) for each in value))
     need_field(
-        good, "prompt", "a string, a list of strings, token ids, or a list of lists of token ids is needed"
+        good, param, "a string, a list of strings, token ids, or a list of lists of token ids is needed"
     )
     return list(value)
 
