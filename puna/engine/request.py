@@ -46,6 +46,7 @@ class Request:
     logprobs: int | None = None  # None: none; n: the chosen token's and the n best alternatives'
     prompt_logprobs: bool = False  # also score the prompt itself, reported in the first event
     embed: Embed | None = None  # the prompt as a vector, in place of text: needs max_tokens 0
+    adapter: str | None = None  # by the name it was added with
     special_text: bool = False  # whether special tokens appear in the text
     priority: int = 0  # larger first; a request of less priority may have to stop and go on later
     id: str = field(default_factory=lambda: uuid.uuid4().hex)

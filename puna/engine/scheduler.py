@@ -31,6 +31,7 @@ class Work:
     pooled: int | None = (
         None  # ids of the prompt whose hidden states are had, or not asked for; None: all of them
     )
+    adapter: int = 0  # 0: none
     prompt: int = field(init=False)  # how many of the ids are the prompt
     arrival: int = 0
     marks: list[int] = field(default_factory=list)  # one for each full page of the prompt and all before it
@@ -104,7 +105,7 @@ class Scheduler:
     def add(self, work: Work) -> None:
         """Let it wait for its turn. It must fit into the cache alone."""
         work.arrival, self._arrivals = self._arrivals, self._arrivals + 1
-        work.marks = marks(work.ids, self.pages.size)
+        work.marks = marks(work.ids, self.pages.size, work.adapter)
         insort(self.waiting, work, key=_rank)
 
     def end(self, work: Work, *, keep: bool = True) -> None:
@@ -161,7 +162,7 @@ class Scheduler:
         if len(self.running) >= self.together:
             return f"{self.together} requests run, and no more may"
         spare = len(self.running)  # a page for each, or this one would have to stop again at once
-        missing = self.pages.missing(work.ids, work.asked) + spare
+        missing = self.pages.missing(work.ids, work.asked, work.adapter) + spare
         return f"the cache is too full: {missing:,} pages are missing" if missing > 0 else ""
 
     def _reads_beginning(self, other: Work, work: Work) -> bool:
@@ -172,7 +173,7 @@ class Scheduler:
         return other.hold.length < shared * self.pages.size
 
     def _begin(self, work: Work) -> list[Copy]:
-        work.hold = self.pages.begin(work.ids, work.asked)
+        work.hold = self.pages.begin(work.ids, work.asked, work.adapter)
         if work.cached is None:
             work.cached = work.hold.length
         self.waiting.remove(work)
@@ -215,9 +216,13 @@ class Scheduler:
 
     def _planned(self, counts: dict[Work, int], copies: list[Copy], prompt_rows: int) -> Plan:
         step = Step([], [0], [], [], [])
+        works = sorted(
+            counts, key=lambda work: work.adapter
+        )  # side by side an adapter's weights are read once
         parts = []
-        for work, count in counts.items():
+        for work in works:
             assert work.hold is not None
+            count = counts[work]
             here, row = work.hold.length, len(step.tokens)
             first = max(here, work.asked)
             asked = range(row + first - here, row + count)
@@ -228,6 +233,7 @@ class Scheduler:
             step.starts.append(row + count)
             step.held.append(here)
             step.pages.append(work.hold.pages)
+            step.adapters.append(work.adapter)
             parts.append(Part(work, count, first, len(wanted), len(hidden)))
         return Plan(step, parts, copies, prompt_rows)
 
@@ -245,11 +251,11 @@ def _alike(one: Sequence[int], other: Sequence[int]) -> int:
     return bisect_left(both, True, key=lambda at: one[at] != other[at])
 
 
-def marks(ids: Sequence[int], size: int) -> list[int]:
-    """One number for each full page, of its ids and all before them; equal ones may, seldom, lie."""
+def marks(ids: Sequence[int], size: int, adapter: int = 0) -> list[int]:
+    """One number for each full page, of the adapter, its ids and all before; equal ones may, seldom, lie."""
     found: list[int] = []
     for at in range(0, len(ids) - size + 1, size):
-        found.append(hash((found[-1] if found else 0, *ids[at : at + size])))
+        found.append(hash((found[-1] if found else adapter, *ids[at : at + size])))
     return found
 
 

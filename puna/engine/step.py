@@ -10,6 +10,8 @@ from typing import Protocol
 
 import numpy as np
 
+from puna.model.lora import Adapter
+
 
 @dataclass(frozen=True)
 class Step:
@@ -45,4 +47,12 @@ class Runner(Protocol):
 
     def copy(self, source: int, target: int) -> None:
         """Make one page hold the keys and values of another."""
+        ...
+
+    def put_adapter(self, number: int, adapter: Adapter) -> None:
+        """Steps may name an adapter by this number, above 0, from now on."""
+        ...
+
+    def drop_adapter(self, number: int) -> None:
+        """Forget an adapter."""
         ...

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from drawn import Drawn, definition, off
 from small_world import ByteTokenizer
 
 from puna.engine.engine import Engine
@@ -12,10 +13,7 @@ from puna.engine.step import Step
 from puna.errors import HardwareError
 from puna.kernels import llama
 from puna.model import frequencies, rope
-from puna.model.attend import mix
 from puna.model.config import HERD, ModelConfig, RopeScaling
-from puna.model.names import shapes
-from puna.model.weights import load
 from puna.quant.gguf import GgufWeights, write_gguf
 
 if reason := llama.works_here():
@@ -31,34 +29,6 @@ IDS = np.random.default_rng(0).integers(0, 1001, 700).tolist()
 PROMPTS = tuple(IDS[:520]), tuple(IDS[100:133])
 
 
-class Drawn:
-    """A model of this shape with drawn weights."""
-
-    where = "drawn"
-
-    def __init__(self, config, dtype=torch.float32):
-        self.config, dice = config, torch.Generator().manual_seed(1)
-        self.tensors = {}
-        for name, shape in shapes(config):
-            width = 0.5 if len(shape) == 1 else shape[-1] ** -0.5
-            self.tensors[name] = (torch.randn(shape, generator=dice) * width + (len(shape) == 1)).to(dtype)
-
-    def names(self):
-        return self.tensors.keys()
-
-    def shape(self, name):
-        return tuple(self.tensors[name].shape)
-
-    def kind(self, name):
-        return {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}[self.tensors[name].dtype]
-
-    def read(self, name):
-        return self.tensors[name]
-
-    def rows(self, name, first, last):
-        return self.tensors[name][first:last]
-
-
 @pytest.fixture(scope="module")
 def stored(tmp_path_factory):
     """A GGUF of these weights in one kind."""
@@ -71,30 +41,6 @@ def stored(tmp_path_factory):
     return written
 
 
-def bf16(x):
-    return x.bfloat16().float()
-
-
-def definition(weights, ids):
-    """Logits (T, V) and hidden states (T, D) of the torch model with keys, values and queries rounded as the
-    native cache rounds them.
-    """
-
-    def attend(layer, q, k, v):
-        return mix(
-            bf16(q * weights.config.head_dim**-0.5) * weights.config.head_dim**0.5,
-            *map(keys, (bf16(k), bf16(v))),
-        )
-
-    def keys(x):
-        return x.transpose(0, 1)
-
-    model = load(weights, torch.float32)
-    with torch.inference_mode():
-        hidden = model.model(torch.tensor(ids), torch.arange(len(ids)), attend)
-        return model.lm_head(hidden).numpy(), hidden.numpy()
-
-
 def read(runner, ids, pages=None, cuts=()):
     """Logits of all rows, read in pieces that end at `cuts`."""
     pages, found, held = pages or list(range(runner.pages)), [], 0
@@ -103,12 +49,6 @@ def read(runner, ids, pages=None, cuts=()):
         found.append(runner.run(step).logits)
         held = end
     return np.concatenate(found)
-
-
-def off(got, want):
-    """Mean Kullback-Leibler divergence in nats."""
-    p, q = (torch.tensor(x).double().log_softmax(-1) for x in (want, got))
-    return float((p.exp() * (p - q)).sum(-1).mean())
 
 
 @pytest.mark.parametrize("instructions", llama.native().instructions())
