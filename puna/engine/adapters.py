@@ -22,6 +22,11 @@ class Adapters:
         self._leaving: list[int] = []
         self._last = 0
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What requests may name."""
+        return tuple(self.numbers)
+
     def number(self, name: str | None) -> int:
         """0: none; RequestError for a name that is not there."""
         if name is None:

@@ -34,11 +34,11 @@ from puna.serve.openai import (
     ChatBody,
     CompletionBody,
     EmbeddingBody,
+    adapter_of,
     chat_requests,
     completion_requests,
     embedding_requests,
     invalid,
-    need_model,
 )
 from puna.serve.replies import failure
 from puna.serve.served import Running, Served, Template, Text
@@ -156,17 +156,21 @@ async def _send_event(send: Send, data: bytes) -> None:
 
 
 def _add_models(app: FastAPI, served: Served) -> None:
-    """What there is to ask: one model, and whether the engine lives."""
-    model = {"id": served.name, "object": "model", "created": served.created, "owned_by": "puna"}
+    """What there is to ask: the model, what its adapters make of it, and whether the engine lives."""
+
+    def told(name: str) -> dict[str, Any]:
+        model = {"id": name, "object": "model", "created": served.created, "owned_by": "puna"}
+        return model if name == served.name else {**model, "parent": served.name}
 
     @app.get("/v1/models")
     async def models() -> Response:
-        return json_reply({"object": "list", "data": [model]})
+        names = served.name, *served.engine.adapters.names
+        return json_reply({"object": "list", "data": [told(name) for name in names]})
 
     @app.get("/v1/models/{name:path}")
     async def one_model(name: str) -> Response:
-        need_model(name, served)
-        return json_reply(model)
+        adapter_of(name, served)
+        return json_reply(told(name))
 
     @app.get("/health")
     async def health() -> Response:

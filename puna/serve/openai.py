@@ -128,7 +128,7 @@ KNOWN = sorted({field for body in BODIES for field in body.model_fields})
 
 def chat_requests(body: ChatBody, served: Served) -> list[Request]:
     """One engine request for each choice. RequestError or DataError says which field is wrong."""
-    _refuse(body, served)
+    _refuse(body)
     most = body.max_tokens if body.max_completion_tokens is None else body.max_completion_tokens
     need_field(
         body.max_tokens in (None, most), "max_tokens", "differs from max_completion_tokens: send one of them"
@@ -149,7 +149,7 @@ def chat_requests(body: ChatBody, served: Served) -> list[Request]:
 
 def completion_requests(body: CompletionBody, served: Served) -> list[Request]:
     """One engine request for each choice of each prompt, the choices of a prompt side by side."""
-    _refuse(body, served)
+    _refuse(body)
     requests: list[Request] = []
     for prompt in prompts(body.prompt):
         requests += _choices(
@@ -167,13 +167,16 @@ def completion_requests(body: CompletionBody, served: Served) -> list[Request]:
 
 def embedding_requests(body: EmbeddingBody, served: Served) -> list[Request]:
     """One engine request for each input."""
-    need_model(body.model, served)
+    adapter = adapter_of(body.model, served)
     width = served.engine.config.hidden_size
     need_field((body.dimensions or 1) <= width, "dimensions", f"the model's vectors have {width:,}")
     inputs = prompts(body.input, "input")
     need_field(len(inputs) <= MOST_REQUESTS, "input", f"more than {MOST_REQUESTS} inputs in one call")
     need_field(all(inputs), "input", "an empty text has no vector")
-    return [Request(ids=_ids(each, served.tokenizer), max_tokens=0, embed=body.pooling) for each in inputs]
+    return [
+        Request(ids=_ids(each, served.tokenizer), max_tokens=0, embed=body.pooling, adapter=adapter)
+        for each in inputs
+    ]
 
 
 def prompts(value: Any, param: str = "prompt") -> list[str | list[int]]:
@@ -202,10 +205,16 @@ def invalid(errors: Sequence[Any]) -> RequestError:
     return RequestError(f"{param}: {errors[0]['msg']}", param=param)
 
 
-def need_model(name: str, served: Served) -> None:
-    if name != served.name:
-        said = f"model: there is no model {name!r} here\n  try: {served.name!r}"
+def adapter_of(name: str, served: Served) -> str | None:
+    """The adapter that this model stands for, None for the model itself; RequestError if there is neither."""
+    if name == served.name:
+        return None
+    known = served.engine.adapters.names
+    if name not in known:
+        near = difflib.get_close_matches(name, (served.name, *known), n=1) or [served.name]
+        said = f"model: there is no model {name!r} here\n  try: {near[0]!r}"
         raise RequestError(said, 404, "model_not_found", "model")
+    return name
 
 
 def need_field(condition: object, param: str, problem: str) -> None:
@@ -231,11 +240,13 @@ def _ids(prompt: str | list[int], tokenizer: Text) -> tuple[int, ...]:
 
 
 def _choices(body: Common, served: Served, **rest: Any) -> list[Request]:
+    adapter = adapter_of(body.model, served)
     sampling, stop = _sampling(body, served.defaults), _stop(body.stop)
     seeds: Sequence[int | None] = [None] * (body.n or 1)
     if sampling.seed is not None:  # choices must differ, and each stay the same
         seeds = [(sampling.seed + choice) % 2**63 for choice in range(body.n or 1)]
-    return [Request(sampling=sampling.model_copy(update={"seed": seed}), stop=stop, **rest) for seed in seeds]
+    drawn = (sampling.model_copy(update={"seed": seed}) for seed in seeds)
+    return [Request(sampling=each, stop=stop, adapter=adapter, **rest) for each in drawn]
 
 
 def _sampling(body: Common, defaults: Sampling) -> Sampling:
@@ -264,8 +275,7 @@ def _stop(stop: str | list[str] | None) -> tuple[str, ...]:
     return strings
 
 
-def _refuse(body: Common, served: Served) -> None:
-    need_model(body.model, served)
+def _refuse(body: Common) -> None:
     for name in type(body).model_fields.keys() & ONLY.keys():
         values, why = ONLY[name]
         if getattr(body, name) not in values:

@@ -1,14 +1,22 @@
 """An adapter beside the model gives what the merged model gives, whoever else is read in the same step."""
 
+import threading
+import time
+
 import numpy as np
 import pytest
 import torch
 from adapters import ALL, merged, write_peft
 from drawn import Drawn, definition, off
+from hash_runner import HashRunner, hash_config, logits_after
+from small_world import ByteTokenizer, torch_engine
 
+from puna.engine.engine import Engine
 from puna.engine.native import NativeRunner
+from puna.engine.request import Request, Sampling
 from puna.engine.runner import TorchRunner
 from puna.engine.step import Step
+from puna.errors import PunaError, RequestError
 from puna.kernels import llama
 from puna.model.attend import causal
 from puna.model.config import ModelConfig
@@ -21,6 +29,7 @@ SETS = llama.native().instructions() if not llama.works_here() else []
 CONFIG = ModelConfig(hidden_size=128, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, head_dim=32,
                      intermediate_size=256, vocab_size=301, max_position_embeddings=512)  # fmt: skip
 IDS = np.random.default_rng(0).integers(0, 301, 300).tolist()
+TOKENIZER = ByteTokenizer()
 SHAPES = {
     "all": {"r": 4},
     "queries": {"targets": ("q_proj", "k_proj"), "r": 20, "use_rslora": True},
@@ -125,3 +134,80 @@ def test_an_adapter_that_is_gone_or_unknown_is_refused(stored, adapters):
         read(runner, IDS[:5], 1)
     runner.put_adapter(3, adapters["all"])
     np.testing.assert_array_equal(read(runner, IDS[:5], 3), there)
+
+
+def greedy(ids, **rest):
+    return Request(ids=tuple(ids), **{"max_tokens": 6, "sampling": Sampling(temperature=0), **rest})
+
+
+def written(stream):
+    events = list(stream)
+    assert events[-1].finish == "length", events[-1].problem
+    return [id for event in events for id in event.ids], events[-1].usage.cached_tokens
+
+
+def test_each_request_writes_what_its_merged_model_writes(adapters):
+    model, tokenizer = load(Drawn(CONFIG), torch.float32), ByteTokenizer([f"w{n}" for n in range(40)])
+    alone = {}
+    for name in (None, "all", "queries"):
+        own = merged(model, adapters[name]) if name else model
+        with torch_engine(own, tokenizer) as engine:
+            alone[name] = written(engine.submit(greedy(IDS[:40])))[0]
+    assert len(set(map(tuple, alone.values()))) == 3
+    with torch_engine(model, tokenizer) as engine:
+        for name in ("all", "queries"):
+            engine.add_adapter(name, adapters[name])
+        streams = [(name, engine.submit(greedy(IDS[:40], adapter=name))) for name in [*alone] * 2]
+        for name, stream in streams:
+            assert written(stream)[0] == alone[name]
+        for name in alone:
+            assert written(engine.submit(greedy(IDS[:40], adapter=name))) == (alone[name], 39)
+
+
+def alone_with(salt, ids, count):
+    ids = list(ids)
+    for _ in range(count):
+        ids.append(int(logits_after(ids, salt=salt)[: TOKENIZER.size].argmax()))
+    return ids[-count:]
+
+
+def test_what_was_read_with_an_adapter_is_found_with_it_alone():
+    with Engine(HashRunner(100, 4), hash_config(200), TOKENIZER) as engine:
+        for name, salt in (("one", 7), ("two", 9)):
+            engine.add_adapter(name, salt)
+        prompt = [id % 250 for id in IDS[:50]]
+        for name, salt in ((None, 0), ("one", 7), ("two", 9)):
+            assert written(engine.submit(greedy(prompt, adapter=name))) == (alone_with(salt, prompt, 6), 0)
+            assert written(engine.submit(greedy(prompt, adapter=name))) == (alone_with(salt, prompt, 6), 49)
+
+
+def test_an_adapter_stays_under_the_requests_that_have_it_and_then_goes_with_its_pages():
+    seen = threading.Event()
+    go_on = threading.Event()
+    runner = HashRunner(40, 4, fails=lambda: seen.set() or not go_on.wait(20))
+    with Engine(runner, hash_config(100), TOKENIZER) as engine:
+        engine.add_adapter("one", 7)
+        with pytest.raises(PunaError, match="'one' is there already"):
+            engine.add_adapter("one", 8)
+        stream = engine.submit(greedy([1, 2, 3, 4, 5, 6], adapter="one", max_tokens=20))
+        assert seen.wait(20)
+        removal = threading.Thread(target=engine.remove_adapter, args=("one",))
+        removal.start()
+        while not engine._orders:  # it came while the request runs
+            time.sleep(0.001)
+        go_on.set()
+        removal.join(20)
+        with pytest.raises(RequestError, match="no adapter 'one'") as refused:
+            engine.submit(greedy([1], adapter="one"))
+        assert refused.value.status == 404
+        assert written(stream)[0] == alone_with(7, [1, 2, 3, 4, 5, 6], 20)
+        account = engine.pages.account()
+        assert runner.salts == {0: 0} and account.free == list(range(40)), "nobody can find what it read"
+        engine.add_adapter("one", 8)
+        assert written(engine.submit(greedy([1, 2, 3], adapter="one"))) == (alone_with(8, [1, 2, 3], 6), 0)
+        with pytest.raises(RequestError, match="try: 'one'"):
+            engine.submit(greedy([1], adapter="onne"))
+        with pytest.raises(RequestError, match="no adapter 'two'"):
+            engine.remove_adapter("two")
+    with pytest.raises(RequestError, match="closed"):
+        engine.add_adapter("late", 1)
