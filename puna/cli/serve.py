@@ -59,21 +59,18 @@ def serve(
             file=sys.stderr,
         )
     with opened(model, loading, adapters) as session:
-        need(
-            (name or session.name) not in adapters,
-            f"--adapter {name or session.name}: the model itself has this name",
-            "another NAME",
-        )
+        called = name or session.name
+        need(called not in adapters, f"--adapter {called}: the model itself has this name", "another NAME")
         app = build_app(
             session.engine,
             session.template,
             session.tokenizer,
-            name or session.name,
+            called,
             defaults=session.defaults,
             api_key=api_key,
             hosts=LOOPBACK if is_loopback(host) else None,
         )
-        listen(app, host, port, ready=lambda url: _ready(url, name or session.name))
+        listen(app, host, port, ready=lambda url: _ready(url, called))
         return 0
 
 
