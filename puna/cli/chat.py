@@ -61,7 +61,7 @@ def chat(
     question = _question(given_text(prompt, "--prompt"))
     need(question or question is None or files, "there is no question: the input is empty", HOW)
     need(question is not None or not json, "--json needs one question, not a conversation", HOW + " --json")
-    adapters = {adapter.name: adapter} if adapter else {}
+    adapters = {str(adapter): adapter.expanduser()} if adapter else {}
     with opened(model, loading, adapters) as session:
         wishes = Wishes(sampling=session.defaults, adapter=next(iter(adapters), None))
         wishes = wishes.but(answering.given(), "chat")

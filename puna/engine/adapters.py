@@ -1,7 +1,7 @@
 """Which adapters requests may name, and when the weights of one may go: after the last request that has it.
 
 A name stands for a number, which is never used again: what was read with an adapter is not found with
-another. Names change from any thread, weights only on the engine's.
+another. All but the names is asked and changed by the engine's thread, between two steps.
 """
 
 import difflib
@@ -14,7 +14,7 @@ from puna.model.lora import Adapter
 
 
 class Adapters:
-    """The adapters of one engine, whose lock guards all but `put`."""
+    """The adapters of one engine, which holds its lock while one comes to be used, leaves or is dropped."""
 
     def __init__(self, runner: Runner, pages: Pages):
         self.runner, self.pages = runner, pages
@@ -31,17 +31,18 @@ class Adapters:
         """0: none; RequestError for a name that is not there."""
         if name is None:
             return 0
-        if name not in self.numbers:
-            near = difflib.get_close_matches(name, self.numbers, n=1) or [*self.numbers][:3]
+        number, known = self.numbers.get(name), self.names
+        if number is None:
+            near = difflib.get_close_matches(name, known, n=1) or known[:3]
             tries = f"\n  try: {', '.join(map(repr, near))}" if near else ""
-            raise RequestError(
-                f"there is no adapter {name!r} here{tries}", 404, "adapter_not_found", "adapter"
-            )
-        return self.numbers[name]
+            said = f"there is no adapter {name!r} here{tries}"
+            raise RequestError(said, 404, "adapter_not_found", "adapter")
+        return number
 
     def put(self, name: str, adapter: Adapter) -> None:
         """Read its weights into the runner; from then on it has a name."""
-        need(name and name not in self.numbers, f"an adapter {name!r} is there already", "another name")
+        need(name, "an adapter without a name cannot be asked for")
+        need(name not in self.numbers, f"an adapter {name!r} is there already", "another name")
         self._last += 1
         self.runner.put_adapter(self._last, adapter)
         self.numbers[name] = self._last

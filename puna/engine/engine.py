@@ -82,9 +82,9 @@ class Engine:
         Gives the function that cancels this request.
         """
         self.check(request)
+        task = Task(request, deliver, self.context, self.tokenizer, self.size)
         with self._changed:
-            adapter = self.adapters.number(request.adapter)
-            task = Task(request, deliver, self.context, self.tokenizer, self.size, adapter)
+            task.work.adapter = self.adapters.number(request.adapter)
             if self._closed:
                 raise RequestError("the engine is closed", 503, "engine_closed")
             need(

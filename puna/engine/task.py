@@ -41,12 +41,11 @@ class Task:
         context: int,
         tokenizer: Vocabulary,
         size: int,
-        adapter: int = 0,
     ):
         self.request, self.deliver = request, deliver
         scored = 1 if request.prompt_logprobs else None  # nothing comes before the first token
         pooled = {None: None, "mean": 0, "last": len(request.ids) - 1}[request.embed]
-        self.work = Work(request.id, list(request.ids), request.priority, scored, pooled, adapter)
+        self.work = Work(request.id, list(request.ids), request.priority, scored, pooled)
         self.ids = self.work.ids  # prompt and answer
         room = context - len(request.ids)
         self.limit = room if request.max_tokens is None else min(request.max_tokens, room)

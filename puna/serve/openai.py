@@ -116,9 +116,9 @@ class EmbeddingBody(Body):
 
     model: str
     input: Any  # as the prompt of a completion
-    encoding_format: Literal["float", "base64"] = "float"
+    encoding_format: Literal["float", "base64"] | None = None  # float
     dimensions: int | None = Field(None, ge=1)
-    pooling: Embed = "mean"  # not OpenAI's
+    pooling: Embed | None = None  # not OpenAI's; mean
     user: Any = None  # without effect
 
 
@@ -173,10 +173,8 @@ def embedding_requests(body: EmbeddingBody, served: Served) -> list[Request]:
     inputs = prompts(body.input, "input")
     need_field(len(inputs) <= MOST_REQUESTS, "input", f"more than {MOST_REQUESTS} inputs in one call")
     need_field(all(inputs), "input", "an empty text has no vector")
-    return [
-        Request(ids=_ids(each, served.tokenizer), max_tokens=0, embed=body.pooling, adapter=adapter)
-        for each in inputs
-    ]
+    each = (_ids(text, served.tokenizer) for text in inputs)
+    return [Request(ids=ids, max_tokens=0, embed=body.pooling or "mean", adapter=adapter) for ids in each]
 
 
 def prompts(value: Any, param: str = "prompt") -> list[str | list[int]]:

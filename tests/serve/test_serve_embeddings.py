@@ -47,6 +47,8 @@ def test_all_forms_of_input_give_the_same_vectors(tiny):
     vectors = [embed(tiny, text).data[0].embedding for text in TEXTS]
     many = [each.embedding for each in embed(tiny, [ids(text) for text in TEXTS]).data]
     np.testing.assert_allclose(many, vectors, atol=1e-5)
+    null = embed(tiny, TEXTS[0], extra_body={"pooling": None, "encoding_format": None, "dimensions": None})
+    assert null.data[0].embedding == pytest.approx(vectors[0], abs=1e-5)
     assert embed(tiny, ids(TEXTS[0])).data[0].embedding == pytest.approx(vectors[0], abs=1e-5)
 
 
