@@ -7,13 +7,17 @@ log-probabilities that are new; the last one carries `finish`. `engine.cancel(re
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
 from puna.settings import Settings
 
+if TYPE_CHECKING:
+    import numpy as np
+
 Finish = Literal["stop", "length", "cancelled", "error"]
+Embed = Literal["mean", "last"]
 
 
 class Sampling(Settings):
@@ -41,6 +45,8 @@ class Request:
     stop_ids: frozenset[int] = frozenset()
     logprobs: int | None = None  # None: none; n: the chosen token's and the n best alternatives'
     prompt_logprobs: bool = False  # also score the prompt itself, reported in the first event
+    embed: Embed | None = None  # the prompt as a vector, in place of text: needs max_tokens 0
+    adapter: str | None = None  # by the name it was added with
     special_text: bool = False  # whether special tokens appear in the text
     priority: int = 0  # larger first; a request of less priority may have to stop and go on later
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
@@ -74,6 +80,8 @@ class Event:
     text: str = ""
     scores: tuple[TokenScore, ...] = ()
     prompt_scores: tuple[TokenScore | None, ...] = ()  # first event only; None for the first token
+    # (D,) fp32: the last hidden states of all ids of the prompt, their mean or the last one; not normalised
+    embedding: "np.ndarray | None" = field(default=None, compare=False)
     finish: Finish | None = None
     problem: str = ""  # with finish "error"
     usage: Usage | None = None  # with finish
