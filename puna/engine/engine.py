@@ -16,6 +16,7 @@ from typing import Self
 import numpy as np
 
 from puna import log
+from puna.engine.grammar import Guides
 from puna.engine.pages import Pages
 from puna.engine.request import Event, Finish, Request
 from puna.engine.scheduler import Plan, Scheduler, next_rows
@@ -56,6 +57,7 @@ class Engine:
         self.runner, self.config, self.tokenizer = runner, config, tokenizer
         self.size = min(runner.size, tokenizer.size)  # models pad it; padding is not written
         self.rows, self.together, self.waiting = rows, together, waiting
+        self.guides = Guides(tokenizer)
         self.pages = Pages(runner.pages, runner.page)
         self.scheduler = Scheduler(self.pages, rows, together)
         self._prompt_rows = min(FIRST_ROWS, rows)
@@ -77,7 +79,8 @@ class Engine:
         Gives the function that cancels this request.
         """
         self.check(request)
-        task = Task(request, deliver, self.context, self.tokenizer, self.size)
+        guide = self.guides.guide(request.grammar) if request.grammar else None
+        task = Task(request, deliver, self.context, self.tokenizer, self.size, guide)
         with self._changed:
             if self._closed:
                 raise RequestError("the engine is closed", 503, "engine_closed")
@@ -137,6 +140,8 @@ class Engine:
                 f"of {self.context:,} is too short\n  try: a shorter prompt, or a longer context",
                 code="context_length_exceeded",
             )
+        if request.grammar:
+            self.guides.guide(request.grammar)
 
     def __enter__(self) -> Self:
         return self

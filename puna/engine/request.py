@@ -30,6 +30,17 @@ class Sampling(Settings):
     seed: int | None = Field(None, ge=0, lt=2**63)  # None: a fresh one each time
 
 
+@dataclass(frozen=True)
+class Grammar:
+    """What an answer must be, from its first character to its last. `text` is what `kind` says:
+
+    a JSON schema, a regular expression (Rust's syntax), or a grammar (Lark's syntax, or GBNF).
+    """
+
+    kind: Literal["json", "regex", "grammar"]
+    text: str
+
+
 @dataclass(frozen=True, kw_only=True)
 class Request:
     """Continue `ids`. Text ends before one of `stop`; an id of `stop_ids` ends it and is not text."""
@@ -41,6 +52,7 @@ class Request:
     stop_ids: frozenset[int] = frozenset()
     logprobs: int | None = None  # None: none; n: the chosen token's and the n best alternatives'
     prompt_logprobs: bool = False  # also score the prompt itself, reported in the first event
+    grammar: Grammar | None = None  # then the answer ends when it is whole, with "stop"
     special_text: bool = False  # whether special tokens appear in the text
     priority: int = 0  # larger first; a request of less priority may have to stop and go on later
     id: str = field(default_factory=lambda: uuid.uuid4().hex)

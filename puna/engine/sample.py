@@ -1,7 +1,7 @@
 """Which token comes next: from one row of logits (V,) to one id, in small pure functions.
 
-The order: repetition penalty, presence and frequency penalties, logit bias; then at temperature 0 the best
-token, else temperature, top-k, top-p, min-p and one draw. Each step sees what the former left,
+The order: repetition penalty, presence and frequency penalties, logit bias, what a grammar allows; then at
+temperature 0 the best token, else temperature, top-k, top-p, min-p and one draw. Each step sees what the former left,
 renormalised. Temperature comes before the cuts, as in Meta's code and Hugging Face's (llama.cpp puts it
 last). Among equal logits the lower id goes first, so a choice never depends on how a sort breaks ties. All
 in float64 on the CPU: one uniform number a token, drawn from the request's own generator, decides, and
@@ -36,8 +36,11 @@ class Sampler:
             self.bias = np.zeros(size)
             self.bias[list(s.logit_bias)] = list(s.logit_bias.values())
 
-    def choose(self, logits: np.ndarray) -> int:
-        """The next id after these logits (V,); it counts as written from now on."""
+    def choose(self, logits: np.ndarray, allowed: np.ndarray | None = None) -> int:
+        """The next id after these logits (V,); it counts as written from now on.
+
+        allowed: only ids whose bit is set, bit id % 32 of word id // 32.
+        """
         row, s = logits.astype(np.float64), self.sampling
         if self.seen is not None:
             row = discourage_seen(row, self.seen, s.repetition_penalty)
@@ -46,6 +49,8 @@ class Sampler:
         if self.bias is not None:
             row = row + self.bias
         need_finite(row)
+        if allowed is not None:
+            row = only_allowed(row, allowed)
         chosen = int(row.argmax()) if s.temperature == 0 else draw(cut(row, s), self.random.random())
         if self.seen is not None:
             self.seen[chosen] = True
@@ -69,6 +74,12 @@ def discourage_written(
 ) -> np.ndarray:
     """OpenAI's rule, over the answer only: l - presence·[written at all] - frequency·(times written)."""
     return logits - presence * (times > 0) - frequency * times
+
+
+def only_allowed(logits: np.ndarray, allowed: np.ndarray) -> np.ndarray:
+    """Minus infinity for ids whose bit is not set."""
+    bits = np.unpackbits(allowed.view(np.uint8), count=len(logits), bitorder="little")
+    return np.where(bits.view(bool), logits, -math.inf)
 
 
 def cut(logits: np.ndarray, s: Sampling) -> np.ndarray:
