@@ -4,9 +4,9 @@ llguidance follows the grammar and gives a mask, a bit for each id: set where th
 begin an allowed text, and for what ends an answer where the text is one already. Special tokens are no text.
 Nothing more is forced: how the model divides an allowed text into tokens is its own choice.
 
-A grammar comes from whoever asks. It is compiled where it is asked for, not on the engine's thread, and within
-limits: rules may follow each other thousands deep, and llguidance follows them by recursion, so on a thread
-with a large stack; a text that is too long, and a mask that takes too long, end the request that brought it.
+A grammar comes from whoever asks. It is compiled where it is asked for, not on the engine's thread, and
+within limits: rules may follow each other thousands deep, and llguidance follows them by recursion, so on a
+thread with a large stack; a text too long, and a mask that takes too long, end the request that brought it.
 """
 
 import json
@@ -27,10 +27,10 @@ KEPT = 2**17  # characters of compiled grammars that are kept for who asks again
 STACK = 2**28  # bytes of address space; what 2**16 characters of rules can need, and more
 LIMITS = {"step_max_items": 10_000, "max_lexer_states": 50_000, "verbose_errors": False}
 PATIENCE_S = 1.0  # for one mask; most take microseconds
-SPACE = {"whitespace_pattern": r" |\n[ \t]{0,80}"}  # between the parts of JSON: it must not go on for ever
+SPACE = {"whitespace_pattern": r" |\n[ \t]{0,40}"}  # between the parts of JSON: it must not go on for ever
 NAMES = {"json": "the JSON schema", "regex": "the regex", "grammar": "the grammar"}
 HINTS = {
-    "json": "what structured outputs usually hold: type, properties, required, items, enum, const, anyOf, $ref",
+    "json": "type, properties, required, items, enum, const, anyOf, $ref, formats, patterns and bounds",
     "regex": "Rust's syntax, without look-around and backreferences",
     "grammar": "Lark as llguidance writes it, or GBNF",
 }
@@ -94,7 +94,10 @@ class Guides:
         """A new answer's guide. RequestError says what is wrong with the grammar, and where."""
         with self._lock:
             if grammar not in self._compiled:
-                self._compiled[grammar] = _with_a_large_stack(lambda: self._compile(grammar))
+                try:
+                    self._compiled[grammar] = _with_a_large_stack(lambda: self._compile(grammar))
+                except RequestError as problem:
+                    raise RequestError(str(problem), code="invalid_grammar", param="grammar") from None
             self._compiled.move_to_end(grammar)
             while sum(len(known.text) for known in self._compiled) > KEPT:
                 self._compiled.popitem(last=False)

@@ -4,10 +4,11 @@ The life of a request: `engine.submit(Request(...))` gives a stream; each `Event
 log-probabilities that are new; the last one carries `finish`. `engine.cancel(request)` ends it early.
 """
 
+import json
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal, Self
 
 from pydantic import Field
 
@@ -39,6 +40,15 @@ class Grammar:
 
     kind: Literal["json", "regex", "grammar"]
     text: str
+
+    @classmethod
+    def of_schema(cls, schema: Mapping[str, Any] | bool) -> Self:
+        return cls("json", json.dumps(schema))
+
+    @classmethod
+    def of_choices(cls, choices: Sequence[str]) -> Self:
+        """Exactly one of these texts."""
+        return cls("grammar", "start: " + " | ".join(json.dumps(choice) for choice in choices))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,11 +1,11 @@
 """Which token comes next: from one row of logits (V,) to one id, in small pure functions.
 
 The order: repetition penalty, presence and frequency penalties, logit bias, what a grammar allows; then at
-temperature 0 the best token, else temperature, top-k, top-p, min-p and one draw. Each step sees what the former left,
-renormalised. Temperature comes before the cuts, as in Meta's code and Hugging Face's (llama.cpp puts it
-last). Among equal logits the lower id goes first, so a choice never depends on how a sort breaks ties. All
-in float64 on the CPU: one uniform number a token, drawn from the request's own generator, decides, and
-nothing else that runs can change it.
+temperature 0 the best token, else temperature, top-k, top-p, min-p and one draw. Each step sees what the
+former left, renormalised. Temperature comes before the cuts, as in Meta's code and Hugging Face's (llama.cpp
+puts it last). Among equal logits the lower id goes first, so a choice never depends on how a sort breaks
+ties. All in float64 on the CPU: one uniform number a token, drawn from the request's own generator, decides,
+and nothing else that runs can change it.
 """
 
 import math
