@@ -13,7 +13,7 @@ ASK = [{"role": "user", "content": "Which animal?"}]
 GBNF = 'root ::= pair ("," pair)?\npair ::= [a-z] "=" [0-9]'
 
 
-class Animal(BaseModel):
+class Animal(BaseModel, extra="forbid"):
     name: str = Field(max_length=12)
     legs: int = Field(ge=0, le=8)
     wool: Literal["white", "brown"] | None
@@ -25,7 +25,7 @@ def form(model):
 
 
 def chat(site, **rest):
-    given = {"model": "tiny", "messages": ASK, "max_tokens": 1000, "temperature": 1.0, "seed": 1, **rest}
+    given = {"model": "tiny", "messages": ASK, "max_tokens": 500, "temperature": 1.0, "seed": 1, **rest}
     return site.client.chat.completions.create(**given)
 
 
