@@ -11,7 +11,7 @@ from typing import Any
 PACKED = ("Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q4_K", "Q5_K", "Q6_K", "F16", "BF16", "F32")
 BLOCK = 32  # inputs that share a scale
 TILE = 16  # rows side by side: widths are multiples of it
-STEP = 1  # of what the native module answers; the same number stands in cpu/llama/bind.cpp
+STEP = 2  # of what the native module answers; the same number stands in cpu/llama/bind.cpp
 
 
 def works_here() -> str | None:
