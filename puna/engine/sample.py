@@ -189,6 +189,7 @@ def score(logits: np.ndarray, chosen: int, alternatives: int, size: int) -> Toke
     """
     find = odds if llama.works_here() else odds_natively
     total, ids = find(logits, size, min(alternatives, size))
+    need(math.isfinite(total), DAMAGED)
     better = tuple((id, float(logits[id]) - total) for id in ids)
     return TokenScore(chosen, float(logits[chosen]) - total, better)
 

@@ -185,6 +185,8 @@ def test_scores_are_the_models_own_log_probabilities():
     assert got.id == 9 and got.logprob == pytest.approx(float(wanted[9]))
     assert [id for id, _ in got.best] == in_order(logits.tolist())[:3]
     assert [p for _, p in got.best] == pytest.approx([float(wanted[id]) for id, _ in got.best])
+    with pytest.raises(PunaError, match="damaged"):
+        score(np.where(logits < 0, np.float32(math.nan), logits), 9, 3, V)
     assert score(logits, 9, 0, V).best == () and len(score(logits, 9, 10_000, V - 5).best) == V - 5
 
 
@@ -207,7 +209,7 @@ def any_case(dice):
     s = Sampling(
         temperature=float(dice.choice([0, 1e-320, 0.6, 1, 30])),
         top_k=often(int(dice.choice([1, 3, 40, 65, 4000])), 0),
-        top_p=often(float(dice.uniform(0.001, 1)), 1.0),
+        top_p=often(float(dice.choice([dice.uniform(0.001, 1), 0.25, 0.5])), 1.0),
         min_p=often(float(dice.choice([1e-9, 0.05, 1])), 0.0),
         repetition_penalty=often(1.3, 1.0),
         presence_penalty=often(0.5, 0.0),

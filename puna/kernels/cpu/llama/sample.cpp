@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cfloat>
 #include <cmath>
+#include <functional>
 #include <limits>
 
 #include "kernels.h"
@@ -207,12 +208,12 @@ int64_t choose(const Kernels& kernels, const float* logits, int64_t n, const Rul
 std::pair<double, std::vector<int64_t>> odds(const Kernels& kernels, const float* logits, int64_t n, int64_t size, int64_t k) {
   Row& row = this_threads_row();
   row.widen(kernels, logits, n);
-  row.measure();
+  if (!row.measure()) return {NAN, {}};
   const double log_sum = row.most + std::log(row.total(1));
   if (k == 0) return {log_sum, {}};
   std::fill(row.logits.begin() + size, row.logits.end(), LEAST);
   row.n = size;
-  row.measure();
+  if (!row.measure()) return {log_sum, {}};
   return {log_sum, row.head(std::min(k, size))};
 }
 

@@ -21,7 +21,7 @@ struct Kernels;
 int64_t choose(const Kernels& kernels, const float* logits, int64_t n, const Rules& rules, double uniform);
 
 // log of the sum of exp of all logits, and the ids of the k greatest of the first `size`, greatest first, without
-// those at minus infinity.
+// those at minus infinity. NaN and none where the greatest logit is not finite.
 std::pair<double, std::vector<int64_t>> odds(const Kernels& kernels, const float* logits, int64_t n, int64_t size, int64_t k);
 
 }  // namespace puna::llama
