@@ -108,7 +108,7 @@ int64_t chosen(const std::string& instructions, const In<float>& logits, const s
 }  // namespace
 
 NB_MODULE(_llama, module) {
-  module.attr("STEP") = 2;  // the same number stands in puna/kernels/llama.py
+  module.attr("REVISION") = 2;  // the same number stands in puna/kernels/llama.py
   module.def("instructions", &instructions);
   module.def("tile_bytes", [](const std::string& kind, int64_t inputs) { return tile_bytes(kind_named(kind), inputs); });
   module.def("bandwidth", &bandwidth, nb::call_guard<nb::gil_scoped_release>());
