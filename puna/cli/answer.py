@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
-from puna.engine.request import Finish, Request, Sampling, Usage
+from puna.engine.request import Finish, Grammar, Request, Sampling, Usage
 from puna.errors import ConfigError, RequestError, need
 from puna.messages import Message
 from puna.settings import Settings
@@ -73,9 +73,17 @@ class Answer:
 
 
 def ask(
-    session: "Session", messages: list[Message], wishes: Wishes, context: int, show: Callable[[str], None]
+    session: "Session",
+    messages: list[Message],
+    wishes: Wishes,
+    context: int,
+    show: Callable[[str], None],
+    form: Grammar | None = None,
 ) -> Answer:
-    """The model's answer; `show` gets each piece of text as it comes. Ctrl-C ends it: finish "cancelled"."""
+    """The model's answer, of this form where one is asked for; `show` gets each piece of text as it comes.
+
+    Ctrl-C ends it: finish "cancelled".
+    """
     ids = tuple(session.template.render(messages).ids)
     need_room(len(ids), context)
     request = Request(
@@ -85,6 +93,7 @@ def ask(
         stop=wishes.stop,
         stop_ids=frozenset(session.template.stop_ids),
         adapter=wishes.adapter,
+        grammar=form,
     )
     return _follow(session, request, show)
 

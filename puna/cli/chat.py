@@ -9,7 +9,7 @@ from cyclopts import Parameter
 from puna.cli.answer import Wishes
 from puna.cli.commands import COMMANDS
 from puna.cli.conversation import Conversation
-from puna.cli.flags import Answering, Loading, given_text, read_stream, read_text
+from puna.cli.flags import Answering, Forming, Loading, given_text, read_stream, read_text
 from puna.cli.keyboard import reader
 from puna.cli.once import answer_once
 from puna.cli.opening import opened
@@ -33,7 +33,8 @@ def chat(
     adapter: Path | None = None,
     json: bool = False,
     stats: bool = False,
-    answering: Answering = Answering(),  # noqa: B008 (frozen)
+    forming: Forming = Forming(),  # noqa: B008 (frozen)
+    answering: Answering = Answering(),  # noqa: B008
     loading: Loading = Loading(),  # noqa: B008
 ) -> int:
     """Talk to a model, or ask it one thing.
@@ -60,6 +61,8 @@ def chat(
     talk = Conversation(system=given_text(system, "--system") or "", files=files)
     question = _question(given_text(prompt, "--prompt"))
     need(question or question is None or files, "there is no question: the input is empty", HOW)
+    form = forming.asked()
+    need(question is not None or not form, "the form is that of one answer, not of a conversation", HOW)
     need(question is not None or not json, "--json needs one question, not a conversation", HOW + " --json")
     adapters = {str(adapter): adapter.expanduser()} if adapter else {}
     with opened(model, loading, adapters) as session:
@@ -69,7 +72,7 @@ def chat(
         screen = Screen(sys.stdout, sys.stderr)
         sitting = Sitting(session, screen, talk, wishes, context, stats=stats)
         if question is not None:
-            return answer_once(sitting, question, as_json=json)
+            return answer_once(sitting, question, form, as_json=json)
         converse(sitting, reader(sys.stdin, screen, COMMANDS))
         return 0
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any, BinaryIO
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
+from puna.engine.request import Grammar
 from puna.errors import DataError, need
 
 MOST_BYTES = 2**24  # of one text: more than the longest context holds
@@ -56,6 +57,27 @@ class Answering:
         """What the user asked for, by name."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         return {name: value for name, value in values.items() if value is not None}
+
+
+@Parameter(name="*", group="Form")
+@dataclass(frozen=True, kw_only=True)
+class Forming:
+    """What one answer must be, whatever the model would rather write."""
+
+    json_schema: Path | None = None
+    """JSON that this file's schema allows."""
+    regex: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None
+    """Text that this regular expression matches, in Rust's syntax."""
+    grammar: Path | None = None
+    """Text of this file's grammar, in Lark's syntax or GBNF."""
+
+    def asked(self) -> Grammar | None:
+        """The form that was asked for; one at most."""
+        files = {"json": self.json_schema, "grammar": self.grammar}
+        forms = [Grammar(kind, read_text(path)) for kind, path in files.items() if path is not None]
+        forms += [Grammar("regex", self.regex)] if self.regex is not None else []
+        need(len(forms) < 2, "an answer has one form: --json-schema, --regex or --grammar")
+        return forms[0] if forms else None
 
 
 def read_text(path: Path) -> str:

@@ -5,15 +5,16 @@ from dataclasses import asdict
 
 from puna.cli.answer import Answer, ask, sentence
 from puna.cli.sitting import Sitting
+from puna.engine.request import Grammar
 
 CODES = {"stop": 0, "length": 0, "error": 1, "cancelled": 130}
 
 
-def answer_once(sitting: Sitting, question: str, as_json: bool) -> int:
+def answer_once(sitting: Sitting, question: str, form: Grammar | None, as_json: bool) -> int:
     """Write the answer and return the exit code. JSON comes whole, text as it is made."""
     screen, messages = sitting.screen, sitting.talk.said(question).messages()
     show = _nothing if as_json else screen.write
-    answer = ask(sitting.session, messages, sitting.wishes, sitting.context, show)
+    answer = ask(sitting.session, messages, sitting.wishes, sitting.context, show, form)
     if as_json:
         screen.write(json.dumps(record(answer, sitting.session.name)) + "\n")
     elif answer.finish != "error" and not answer.text.endswith("\n"):

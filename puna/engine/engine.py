@@ -18,6 +18,7 @@ import numpy as np
 
 from puna import log
 from puna.engine.adapters import Adapters
+from puna.engine.grammar import Guides
 from puna.engine.pages import Pages
 from puna.engine.request import Event, Finish, Request
 from puna.engine.scheduler import Plan, Scheduler, next_rows
@@ -59,6 +60,7 @@ class Engine:
         self.runner, self.config, self.tokenizer = runner, config, tokenizer
         self.size = min(runner.size, tokenizer.size)  # models pad it; padding is not written
         self.rows, self.together, self.waiting = rows, together, waiting
+        self.guides = Guides(tokenizer)
         self.pages = Pages(runner.pages, runner.page)
         self.adapters = Adapters(runner, self.pages)
         self.scheduler = Scheduler(self.pages, rows, together)
@@ -82,7 +84,8 @@ class Engine:
         Gives the function that cancels this request.
         """
         self.check(request)
-        task = Task(request, deliver, self.context, self.tokenizer, self.size)
+        guide = self.guides.guide(request.grammar) if request.grammar else None
+        task = Task(request, deliver, self.context, self.tokenizer, self.size, guide)
         with self._changed:
             task.work.adapter = self.adapters.number(request.adapter)
             if self._closed:
@@ -152,6 +155,8 @@ class Engine:
                 f"of {self.context:,} is too short\n  try: a shorter prompt, or a longer context",
                 code="context_length_exceeded",
             )
+        if request.grammar:
+            self.guides.guide(request.grammar)
 
     def __enter__(self) -> Self:
         return self

@@ -4,10 +4,11 @@ The life of a request: `engine.submit(Request(...))` gives a stream; each `Event
 log-probabilities that are new; the last one carries `finish`. `engine.cancel(request)` ends it early.
 """
 
+import json
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import Field
 
@@ -34,6 +35,26 @@ class Sampling(Settings):
     seed: int | None = Field(None, ge=0, lt=2**63)  # None: a fresh one each time
 
 
+@dataclass(frozen=True)
+class Grammar:
+    """What an answer must be, from its first character to its last. `text` is what `kind` says:
+
+    a JSON schema, a regular expression (Rust's syntax), or a grammar (Lark's syntax, or GBNF).
+    """
+
+    kind: Literal["json", "regex", "grammar"]
+    text: str
+
+    @classmethod
+    def of_schema(cls, schema: Mapping[str, Any] | bool) -> Self:
+        return cls("json", json.dumps(schema))
+
+    @classmethod
+    def of_choices(cls, choices: Sequence[str]) -> Self:
+        """Exactly one of these texts."""
+        return cls("grammar", "start: " + " | ".join(json.dumps(choice) for choice in choices))
+
+
 @dataclass(frozen=True, kw_only=True)
 class Request:
     """Continue `ids`. Text ends before one of `stop`; an id of `stop_ids` ends it and is not text."""
@@ -47,6 +68,7 @@ class Request:
     prompt_logprobs: bool = False  # also score the prompt itself, reported in the first event
     embed: Embed | None = None  # the prompt as a vector, in place of text: needs max_tokens 0
     adapter: str | None = None  # by the name it was added with
+    grammar: Grammar | None = None  # then the answer ends when it is whole, with "stop"
     special_text: bool = False  # whether special tokens appear in the text
     priority: int = 0  # larger first; a request of less priority may have to stop and go on later
     id: str = field(default_factory=lambda: uuid.uuid4().hex)

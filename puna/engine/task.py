@@ -7,6 +7,7 @@ from typing import Protocol
 
 import numpy as np
 
+from puna.engine.grammar import Guide, Words
 from puna.engine.request import Event, Finish, Request, TokenScore, Usage
 from puna.engine.sample import Sampler, need_finite, score
 from puna.engine.scheduler import Work
@@ -22,11 +23,8 @@ class TextStream(Protocol):
     def finish(self) -> str: ...
 
 
-class Vocabulary(Protocol):
+class Vocabulary(Words, Protocol):
     """What the engine wants of a tokenizer."""
-
-    @property
-    def size(self) -> int: ...
 
     def stream(self, special: bool = False) -> TextStream: ...
 
@@ -41,6 +39,7 @@ class Task:
         context: int,
         tokenizer: Vocabulary,
         size: int,
+        guide: Guide | None = None,
     ):
         self.request, self.deliver = request, deliver
         scored = 1 if request.prompt_logprobs else None  # nothing comes before the first token
@@ -51,6 +50,8 @@ class Task:
         self.limit = room if request.max_tokens is None else min(request.max_tokens, room)
         self.size = size  # of the vocabulary that may be written
         self.sampler = Sampler(request.sampling, request.ids, size)
+        self.guide = guide
+        self.ends = request.stop_ids | frozenset(tokenizer.stop_ids if guide else ())
         self.text = tokenizer.stream(special=request.special_text)
         self.stops = Stops(request.stop)
         self.cancelled = False
@@ -103,8 +104,8 @@ class Task:
 
     def write(self, logits: np.ndarray) -> Event:
         """Choose a token by these logits (V,) and say what is new."""
-        id = self.sampler.choose(logits[: self.size])
-        stopped = id in self.request.stop_ids
+        id = self.choose(logits[: self.size])
+        stopped = id in self.ends
         text = "" if stopped else self.stops.push(self.text.push(id))
         scores = (
             () if self.request.logprobs is None else (score(logits, id, self.request.logprobs, self.size),)
@@ -112,9 +113,17 @@ class Task:
         self.ids.append(id)
         self.first_token_s = self.first_token_s or time.monotonic() - self.submitted
         event = Event((id,), text, scores, self._prompt_scores())
-        if stopped or self.stops.found:
+        if stopped or self.stops.found or (self.guide and self.guide.is_over):
             return self.last_event("stop", event)
         return self.last_event("length", event) if self.written == self.limit else event
+
+    def choose(self, logits: np.ndarray) -> int:
+        """The next id; the grammar, where there is one, has its say, and goes on with it."""
+        if self.guide is None:
+            return self.sampler.choose(logits)
+        id = self.sampler.choose(logits, self.guide.allowed())
+        self.guide.take(id)
+        return id
 
     def last_event(self, finish: Finish, event: Event | None = None) -> Event:
         """`event`, or an empty one, made the last: with the text held back, and what it all took."""

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from pydantic import ConfigDict, Field, ValidationError
 
-from puna.engine.request import Embed, Request, Sampling
+from puna.engine.request import Embed, Grammar, Request, Sampling
 from puna.errors import RequestError
 from puna.messages import messages_from_openai, tools_from_openai
 from puna.serve.served import Served, Text
@@ -20,7 +20,6 @@ from puna.settings import Settings
 MOST_CHOICES = 128  # of one prompt, as at OpenAI
 MOST_REQUESTS = 2048  # prompts times choices of one call
 ONLY: dict[str, tuple[tuple[Any, ...], str]] = {  # field: (values that change nothing, why no others)
-    "response_format": ((None, {"type": "text"}), "only plain text is written yet"),
     "tool_choice": ((None, "auto", "none"), "the model cannot be made to call a tool yet"),
     "parallel_tool_calls": ((None, True), "how many calls the model makes is its own choice"),
     "modalities": ((None, ["text"]), "only text is written"),
@@ -46,6 +45,32 @@ class StreamOptions(Body):
     include_obfuscation: bool | None = None  # padding against eavesdroppers; none is added
 
 
+class NamedSchema(Body):
+    """Of OpenAI's json_schema; an answer follows its schema, strict or not."""
+
+    name: str
+    schema_: dict[str, Any] | bool = Field(alias="schema")
+    description: str | None = None
+    strict: bool | None = None
+
+
+class ResponseFormat(Body):
+    """OpenAI's way to ask for JSON."""
+
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: NamedSchema | None = None
+
+
+class StructuredOutputs(Body):
+    """vLLM's way to ask for a form, by one of these."""
+
+    json_: dict[str, Any] | str | bool | None = Field(None, alias="json")
+    regex: str | None = None
+    choice: list[str] | None = Field(None, min_length=1)
+    grammar: str | None = None
+    json_object: bool | None = None
+
+
 class Common(Body):
     """What both endpoints take."""
 
@@ -62,6 +87,7 @@ class Common(Body):
     n: int | None = Field(None, ge=1, le=MOST_CHOICES)
     stop: str | list[str] | None = None
     max_tokens: int | None = Field(None, ge=0)
+    structured_outputs: StructuredOutputs | None = None  # not OpenAI's
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     user: Any = None  # without effect, from here on
@@ -85,8 +111,8 @@ class ChatBody(Common):
     max_completion_tokens: int | None = Field(None, ge=0)
     logprobs: bool | None = None
     top_logprobs: int | None = Field(None, ge=0, le=20)
-    response_format: Any = None  # ONLY from here on
-    tool_choice: Any = None
+    response_format: ResponseFormat | None = None
+    tool_choice: Any = None  # ONLY from here on
     parallel_tool_calls: Any = None
     modalities: Any = None
     audio: Any = None
@@ -122,8 +148,8 @@ class EmbeddingBody(Body):
     user: Any = None  # without effect
 
 
-BODIES = ChatBody, CompletionBody, EmbeddingBody, StreamOptions
-KNOWN = sorted({field for body in BODIES for field in body.model_fields})
+BODIES = (ChatBody, CompletionBody, EmbeddingBody, StreamOptions, ResponseFormat, StructuredOutputs)
+KNOWN = sorted({field.alias or name for body in BODIES for name, field in body.model_fields.items()})
 
 
 def chat_requests(body: ChatBody, served: Served) -> list[Request]:
@@ -145,6 +171,43 @@ def chat_requests(body: ChatBody, served: Served) -> list[Request]:
         stop_ids=frozenset(served.template.stop_ids),
         logprobs=(body.top_logprobs or 0) if body.logprobs else None,
     )
+
+
+def asked_form(body: Common) -> tuple[Grammar | None, str]:
+    """What form the answer must have, and the field that says so."""
+    asked = _response_form(body.response_format) if isinstance(body, ChatBody) else None
+    listed = _listed_forms(body.structured_outputs)
+    field = "response_format" if asked else "structured_outputs"
+    need_field(len(listed) + bool(asked) <= 1, "structured_outputs", "one form is possible, not several")
+    offers = isinstance(body, ChatBody) and body.offers_tools
+    need_field(
+        not offers or not (asked or listed), field, 'not together with tools\n  try: tool_choice "none"'
+    )
+    return asked or (listed[0] if listed else None), field
+
+
+def _response_form(asked: ResponseFormat | None) -> Grammar | None:
+    if asked is None or asked.type == "text":
+        return None
+    if asked.type == "json_object":
+        return Grammar.of_schema({"type": "object"})
+    need_field(asked.json_schema, "response_format.json_schema", "a name and a schema are needed")
+    assert asked.json_schema is not None
+    return Grammar.of_schema(asked.json_schema.schema_)
+
+
+def _listed_forms(asked: StructuredOutputs | None) -> list[Grammar]:
+    forms: list[Grammar] = []
+    if asked is None:
+        return forms
+    if asked.json_ is not None:
+        forms.append(
+            Grammar("json", asked.json_) if isinstance(asked.json_, str) else Grammar.of_schema(asked.json_)
+        )
+    forms += [Grammar("regex", asked.regex)] if asked.regex is not None else []
+    forms += [Grammar("grammar", asked.grammar)] if asked.grammar is not None else []
+    forms += [Grammar.of_choices(asked.choice)] if asked.choice is not None else []
+    return [*forms, Grammar.of_schema({"type": "object"})] if asked.json_object else forms
 
 
 def completion_requests(body: CompletionBody, served: Served) -> list[Request]:
@@ -238,13 +301,25 @@ def _ids(prompt: str | list[int], tokenizer: Text) -> tuple[int, ...]:
 
 
 def _choices(body: Common, served: Served, **rest: Any) -> list[Request]:
+    """One request for each choice, and each can be served. What a grammar takes to compile, it takes here."""
     adapter = adapter_of(body.model, served)
     sampling, stop = _sampling(body, served.defaults), _stop(body.stop)
+    grammar, field = asked_form(body)
     seeds: Sequence[int | None] = [None] * (body.n or 1)
     if sampling.seed is not None:  # choices must differ, and each stay the same
         seeds = [(sampling.seed + choice) % 2**63 for choice in range(body.n or 1)]
-    drawn = (sampling.model_copy(update={"seed": seed}) for seed in seeds)
-    return [Request(sampling=each, stop=stop, adapter=adapter, **rest) for each in drawn]
+    settings = [sampling.model_copy(update={"seed": seed}) for seed in seeds]
+    requests = [
+        Request(sampling=each, stop=stop, grammar=grammar, adapter=adapter, **rest) for each in settings
+    ]
+    try:
+        for request in requests:
+            served.engine.check(request)
+    except RequestError as error:
+        if error.param == "grammar":
+            raise RequestError(f"{field}: {error}", code=error.code, param=field) from None
+        raise
+    return requests
 
 
 def _sampling(body: Common, defaults: Sampling) -> Sampling:

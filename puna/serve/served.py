@@ -57,7 +57,7 @@ class Served:
 
 
 class Running:
-    """Several engine requests as one stream of (index, event). RequestError at once if that cannot be."""
+    """Several engine requests, each checked, as one stream of (index, event). RequestError if not now."""
 
     def __init__(self, served: Served, requests: Sequence[Request]):
         self.served, self.requests = served, requests
@@ -65,8 +65,6 @@ class Running:
         self.arrived: asyncio.Queue[tuple[int, Event]] = asyncio.Queue()
         self.cancels: list[Callable[[], None]] = []
         self.stopped = False
-        for request in requests:
-            served.engine.check(request)
         try:
             for _ in requests[:TOGETHER]:
                 self._begin_next()

@@ -9,16 +9,22 @@ import pytest
 
 from puna.engine.request import Sampling
 from puna.engine.sample import (
+    Marks,
     Sampler,
     best,
+    choose,
+    choose_natively,
     cut,
     discourage_seen,
     discourage_written,
     draw,
+    odds,
+    odds_natively,
     score,
     top_p,
 )
 from puna.errors import PunaError
+from puna.kernels import llama
 
 V = 300
 
@@ -179,4 +185,88 @@ def test_scores_are_the_models_own_log_probabilities():
     assert got.id == 9 and got.logprob == pytest.approx(float(wanted[9]))
     assert [id for id, _ in got.best] == in_order(logits.tolist())[:3]
     assert [p for _, p in got.best] == pytest.approx([float(wanted[id]) for id, _ in got.best])
+    with pytest.raises(PunaError, match="damaged"):
+        score(np.where(logits < 0, np.float32(math.nan), logits), 9, 3, V)
     assert score(logits, 9, 0, V).best == () and len(score(logits, 9, 10_000, V - 5).best) == V - 5
+
+
+def instructions():
+    return [] if llama.works_here() else llama.native().instructions()
+
+
+def any_case(dice):
+    """A row, settings, marks and a mask: whatever can come together."""
+    size = int(dice.choice([1, 2, 63, 64, 65, 700, 5000]))
+    logits = dice.standard_normal(size) * dice.choice([0.1, 3, 30])
+    if dice.random() < 0.4:
+        logits = (logits * 2).round() / 2  # ties
+    logits[dice.random(size) < dice.choice([0, 0.5])] = -math.inf
+    logits[dice.integers(size)] = dice.choice([0, 5, 40])
+
+    def often(value, usual):
+        return value if dice.random() < 0.5 else usual
+
+    s = Sampling(
+        temperature=float(dice.choice([0, 1e-320, 0.6, 1, 30])),
+        top_k=often(int(dice.choice([1, 3, 40, 65, 4000])), 0),
+        top_p=often(float(dice.choice([dice.uniform(0.001, 1), 0.25, 0.5])), 1.0),
+        min_p=often(float(dice.choice([1e-9, 0.05, 1])), 0.0),
+        repetition_penalty=often(1.3, 1.0),
+        presence_penalty=often(0.5, 0.0),
+        frequency_penalty=0.25,
+    )
+    some = dice.random() < 0.5
+    marks = Marks(
+        dice.random(size if s.repetition_penalty != 1 else 0) < 0.3,
+        dice.integers(0, 3, size if some else 0).astype(np.float64),
+        dice.choice([0.0, 0.0, 7.5], size if not some else 0),
+    )
+    allowed = np.packbits(dice.random((size + 31) // 32 * 32) < 0.2, bitorder="little").view(np.int32)
+    allowed[dice.random(len(allowed)) < 0.5] = dice.choice([0, -1])
+    return logits.astype(np.float32), s, marks, often(allowed, None)
+
+
+@pytest.mark.parametrize("name", instructions())
+def test_the_native_sampler_chooses_what_the_definition_chooses(name):
+    dice, chosen = np.random.default_rng(0), collections.Counter()
+    for _ in range(1500):
+        case = *any_case(dice), float(dice.random())
+        try:
+            wanted = choose(*case)
+        except PunaError:  # nothing that is allowed is possible
+            with pytest.raises(PunaError, match="no finite greatest"):
+                choose_natively(*case, name)
+            continue
+        assert choose_natively(*case, name) == wanted, case
+        chosen[wanted] += 1
+    assert len(chosen) > 200 and chosen.total() > 1000
+
+
+@pytest.mark.parametrize("name", instructions())
+def test_native_odds_are_those_of_the_definition(name):
+    dice = np.random.default_rng(1)
+    for _ in range(500):
+        logits, *_ = any_case(dice)
+        size, k = int(dice.integers(1, len(logits) + 1)), int(dice.choice([0, 1, 5, 100]))
+        total, ids = odds(logits, size, min(k, size))
+        native, same = odds_natively(logits, size, min(k, size), name)
+        assert same == ids and native == pytest.approx(total, rel=1e-14, abs=1e-13)
+    row = dice.uniform(-800, 0, (50, 5)).astype(np.float32)
+    for logits in np.concatenate((row, np.zeros((50, 1), np.float32)), axis=1):
+        assert odds_natively(logits, 6, 0, name)[0] == pytest.approx(
+            odds(logits, 6, 0)[0], rel=1e-14, abs=1e-15
+        )
+    with pytest.raises(PunaError, match="damaged"):
+        choose_natively(
+            np.float32([1, math.nan]), Sampling(), Sampler(Sampling(), [], 2).marks, None, 0.5, name
+        )
+
+
+def test_without_the_native_module_the_definition_chooses(monkeypatch):
+    logits, settings = row(5).astype(np.float32), Sampling(seed=3, top_p=0.9, frequency_penalty=0.1)
+    fast = Sampler(settings, [], V)
+    wanted = [fast.choose(logits) for _ in range(20)], score(logits, 3, 2, V)
+    monkeypatch.setattr(llama, "works_here", lambda: "not built")
+    slow = Sampler(settings, [], V)
+    assert [slow.choose(logits) for _ in range(20)] == wanted[0]
+    assert score(logits, 3, 2, V).logprob == pytest.approx(wanted[1].logprob, rel=1e-14)

@@ -12,6 +12,12 @@ from puna.engine.request import Sampling
 
 ASK = {"model": "tiny", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 4}
 
+TOOLS = [{"type": "function", "function": {"name": "weather"}}]
+
+
+def form(schema):
+    return {"response_format": {"type": "json_schema", "json_schema": {"name": "it", "schema": schema}}}
+
 
 def post(site, body, path="/v1/chat/completions", **headers):
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
@@ -50,7 +56,16 @@ def told(response, status=400):
         ({"logit_bias": {"9" * 5000: 1}}, "logit_bias", "no token id"),
         ({"top_logprobs": 2}, "top_logprobs", "needs logprobs"),
         ({"logprobs": True, "top_logprobs": 21}, "top_logprobs", "less than or equal to 20"),
-        ({"response_format": {"type": "json_object"}}, "response_format", "only plain text"),
+        ({"response_format": {"type": "xml"}}, "response_format.type", "'json_object' or 'json_schema'"),
+        ({"response_format": {"type": "json_schema"}}, "response_format.json_schema", "a name and a schema"),
+        (form({"not": {}}), "response_format", 'the JSON schema: Unimplemented keys: ["not"]'),
+        (form({"type": "objekt"}), "response_format", "Invalid type: objekt"),
+        ({"structured_outputs": {"regex": "("}}, "structured_outputs", "the regex: unclosed group"),
+        ({"structured_outputs": {"choice": []}}, "structured_outputs.choice", "at least 1 item"),
+        ({"structured_outputs": {"regexp": "a"}}, "structured_outputs.regexp", "try: 'regex'"),
+        ({"structured_outputs": {"regex": "a", "choice": ["a"]}}, "structured_outputs", "one form"),
+        ({**form({}), "structured_outputs": {"regex": "a"}}, "structured_outputs", "one form"),
+        ({**form({}), "tools": TOOLS}, "response_format", "not together with tools"),
         ({"tools": [{"type": "function"}]}, None, "tools[0]"),
         ({"tools": [], "tool_choice": "required"}, "tool_choice", "cannot be made to call"),
         ({"audio": {"voice": "x"}}, "audio", "only text is written"),

@@ -1,4 +1,4 @@
-// kernels.inl and attention.inl for avx2; CMakeLists.txt gives the flags.
+// kernels.inl, attention.inl and odds.inl for avx2; CMakeLists.txt gives the flags.
 #if defined(__x86_64__)
 #include "lanes_avx2.h"
 
@@ -13,11 +13,13 @@ namespace puna::llama {
 namespace avx2 {
 #include "kernels.inl"
 #include "attention.inl"
+#include "odds.inl"
 }  // namespace avx2
 
 extern const Kernels avx2_kernels;
 const Kernels avx2_kernels = {"avx2", avx2::multiply, avx2::take, avx2::norm, avx2::gate,
-                                avx2::add_to, avx2::turn, avx2::narrow, avx2::attend, avx2::busy};
+                                avx2::add_to, avx2::turn, avx2::narrow, avx2::attend, avx2::busy,
+                                avx2::tops, avx2::weigh};
 
 }  // namespace puna::llama
 #endif

@@ -10,6 +10,7 @@
 #include <stdexcept>
 
 #include "model.h"
+#include "sample.h"
 
 namespace nb = nanobind;
 using namespace puna::llama;
@@ -91,17 +92,44 @@ void packed_and_back(const std::string& kind, const In<uint8_t>& stored, const O
   for (int64_t r = 0; r < shape.rows; r++) unpack_row(shape, packed.data(), r, out.data() + r * shape.inputs);
 }
 
+// An array of one entry for each id, or none.
+template <class T>
+const T* rule(const In<T>& values, size_t size) {
+  need(values.size() == 0 || values.size() == size, "a rule for other ids");
+  return values.size() ? values.data() : nullptr;
+}
+
+int64_t chosen(const std::string& instructions, const In<float>& logits, const std::vector<double>& settings,
+               int64_t top_k, const In<bool>& seen, const In<double>& written, const In<double>& bias,
+               const In<int32_t>& allowed, double uniform) {
+  const size_t n = logits.size();
+  need(n > 0 && settings.size() == 6, "a row of logits and six settings");
+  need(allowed.size() == 0 || allowed.size() * 32 >= n, "too few bits");
+  const Rules rules{settings[0], settings[1], settings[2], settings[3], settings[4], settings[5], top_k,
+                    rule(seen, n), rule(written, n), rule(bias, n), allowed.size() ? allowed.data() : nullptr};
+  const Kernels& k = kernels(instructions);
+  nb::gil_scoped_release released;
+  return choose(k, logits.data(), static_cast<int64_t>(n), rules, uniform);
+}
+
 }  // namespace
 
 NB_MODULE(_llama, module) {
   nb::set_leak_warnings(false);  // a model that lives until the process ends is no leak
-  module.attr("REVISION") = 3;  // the same number stands in puna/kernels/llama.py
+  module.attr("REVISION") = 4;  // the same number stands in puna/kernels/llama.py
   module.def("instructions", &instructions);
   module.def("tile_bytes", [](const std::string& kind, int64_t inputs) { return tile_bytes(kind_named(kind), inputs); });
   module.def("bandwidth", &bandwidth, nb::call_guard<nb::gil_scoped_release>());
   module.def("products", &products, nb::call_guard<nb::gil_scoped_release>());
   module.def("multiply", &multiply);
   module.def("packed_and_back", &packed_and_back);
+  module.def("choose", &chosen);
+  module.def("odds", [](const std::string& instructions, const In<float>& logits, int64_t size, int64_t k) {
+    need(0 < size && size <= static_cast<int64_t>(logits.size()) && k >= 0, "a row of logits");
+    const Kernels& by = kernels(instructions);
+    nb::gil_scoped_release released;
+    return odds(by, logits.data(), static_cast<int64_t>(logits.size()), size, k);
+  });
   module.def("norm", [](const std::string& instructions, In<float> x, In<float> weight, float eps, Out<float> out) {
     need(x.size() == weight.size() && x.size() == out.size(), "shapes that do not fit");
     kernels(instructions).norm(x.data(), weight.data(), static_cast<int64_t>(x.size()), eps, out.data());

@@ -1,4 +1,4 @@
-// kernels.inl and attention.inl for portable; CMakeLists.txt gives the flags.
+// kernels.inl, attention.inl and odds.inl for portable; CMakeLists.txt gives the flags.
 #include "lanes_portable.h"
 
 #include <algorithm>
@@ -12,10 +12,12 @@ namespace puna::llama {
 namespace portable {
 #include "kernels.inl"
 #include "attention.inl"
+#include "odds.inl"
 }  // namespace portable
 
 extern const Kernels portable_kernels;
 const Kernels portable_kernels = {"portable", portable::multiply, portable::take, portable::norm, portable::gate,
-                                portable::add_to, portable::turn, portable::narrow, portable::attend, portable::busy};
+                                portable::add_to, portable::turn, portable::narrow, portable::attend, portable::busy,
+                                portable::tops, portable::weigh};
 
 }  // namespace puna::llama
