@@ -16,6 +16,7 @@ from typing import Self
 import numpy as np
 
 from puna import log
+from puna.engine.draft import Drafts
 from puna.engine.pages import Pages
 from puna.engine.request import Event, Finish, Request
 from puna.engine.scheduler import Plan, Scheduler, next_rows
@@ -33,8 +34,11 @@ class Engine:
 
     context: positions a request may take, prompt and answer together; None: what the model was made for,
     as far as the cache reaches. rows: read at most in a step. together: requests that run at once; waiting:
-    how many more may be there.
+    how many more may be there. drafts: who guesses what comes next; None: nobody. To be set before the first
+    request.
     """
+
+    drafts: Drafts | None = None
 
     def __init__(
         self,
@@ -149,6 +153,7 @@ class Engine:
         try:
             while self._wait():
                 self._end_cancelled()
+                self._guess()
                 plan = self.scheduler.plan(self._prompt_rows)
                 if plan is not None:
                     self._make(plan)
@@ -181,6 +186,19 @@ class Engine:
         for task in tasks:
             self._advance(task, partial(task.last_event, "cancelled"))
 
+    def _guess(self) -> None:
+        """Let what running requests may write next be guessed. Who cannot is not asked again."""
+        if self.drafts is None:
+            return
+        tasks = [self._tasks[work.id] for work in self.scheduler.running]
+        try:
+            self.drafts.guess(tasks)
+        except Exception:  # broad, too: nobody's answer depends on it
+            log.event("engine.error", drafts=type(self.drafts).__name__, traceback=traceback.format_exc())
+            self.drafts = None
+            for task in tasks:
+                task.work.guess = []
+
     def _make(self, plan: Plan) -> None:
         """Make one step. If it fails, all requests of it end with the error; the others go on."""
         begun = time.monotonic()
@@ -206,7 +224,14 @@ class Engine:
         for part, mine in zip(plan.parts, rows, strict=True):
             if part.wanted:
                 task = self._tasks[part.work.id]
-                self._advance(task, partial(task.take, mine, part.first))
+                self._advance(task, partial(self._take, task, mine, part.first))
+
+    def _take(self, task: Task, rows: np.ndarray, first: int) -> Event | None:
+        """What a request makes of its rows. What was guessed right is read already."""
+        event = task.take(rows, first)
+        if event and event.ids:
+            self.scheduler.accept(task.work, len(event.ids) - 1)
+        return event
 
     def _advance(self, task: Task, act: Callable[[], Event | None]) -> None:
         """Let one request go on, and tell what is new. What goes wrong in it ends it alone."""
@@ -223,6 +248,8 @@ class Engine:
     def _forget(self, task: Task, finish: Finish) -> None:
         """The request is over. What it read is kept for the next, unless it went wrong."""
         self.scheduler.end(task.work, keep=finish != "error")
+        if self.drafts is not None:
+            self.drafts.end(task)
         with self._changed:
             del self._tasks[task.request.id]
 

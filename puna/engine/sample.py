@@ -10,6 +10,7 @@ nothing else that runs can change it.
 
 import math
 import random
+from collections import deque
 from collections.abc import Sequence
 
 import numpy as np
@@ -24,6 +25,7 @@ class Sampler:
     def __init__(self, sampling: Sampling, prompt: Sequence[int], size: int):
         self.sampling = s = sampling
         self.random = random.Random(s.seed)
+        self.uniforms: deque[float] = deque()  # drawn ahead, for the next tokens in turn
         self.seen: np.ndarray | None = None
         self.written: np.ndarray | None = None
         self.bias: np.ndarray | None = None
@@ -38,6 +40,25 @@ class Sampler:
 
     def choose(self, logits: np.ndarray) -> int:
         """The next id after these logits (V,); it counts as written from now on."""
+        row = self._adjusted(logits)
+        need_finite(row)
+        chosen = self._drawn(row, 0)
+        if self.uniforms:
+            self.uniforms.popleft()
+        if self.seen is not None:
+            self.seen[chosen] = True
+        if self.written is not None:
+            self.written[chosen] += 1
+        return chosen
+
+    def foresee(self, logits: np.ndarray, ahead: int) -> int:
+        """What `choose` would give for these logits after `ahead` other tokens; nothing counts as written.
+
+        So a guess for a request that draws is drawn with the number that its own token will be drawn with.
+        """
+        return self._drawn(self._adjusted(logits), ahead)
+
+    def _adjusted(self, logits: np.ndarray) -> np.ndarray:
         row, s = logits.astype(np.float64), self.sampling
         if self.seen is not None:
             row = discourage_seen(row, self.seen, s.repetition_penalty)
@@ -45,13 +66,14 @@ class Sampler:
             row = discourage_written(row, self.written, s.presence_penalty, s.frequency_penalty)
         if self.bias is not None:
             row = row + self.bias
-        need_finite(row)
-        chosen = int(row.argmax()) if s.temperature == 0 else draw(cut(row, s), self.random.random())
-        if self.seen is not None:
-            self.seen[chosen] = True
-        if self.written is not None:
-            self.written[chosen] += 1
-        return chosen
+        return row
+
+    def _drawn(self, row: np.ndarray, ahead: int) -> int:
+        if self.sampling.temperature == 0:
+            return int(row.argmax())
+        while len(self.uniforms) <= ahead:
+            self.uniforms.append(self.random.random())
+        return draw(cut(row, self.sampling), self.uniforms[ahead])
 
 
 def need_finite(logits: np.ndarray) -> None:
