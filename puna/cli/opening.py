@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from puna.cli.flags import Loading
@@ -28,7 +29,7 @@ def opened(model: str, loading: Loading) -> Iterator["Session"]:
         from puna.engine.load import open_chat  # brings numpy, and torch where there is no native step
 
         with listening(chosen.append):
-            session = open_chat(model, dtype=loading.dtype, threads=loading.threads, context=loading.context)
+            session = open_chat(model, **asdict(loading))
     _tell_if_slow(chosen)
     try:
         yield session

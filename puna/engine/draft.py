@@ -12,21 +12,14 @@ from typing import Protocol
 
 from puna.engine.task import Task
 
-# Measured on one core, SmolLM2 (docs/log.md, 2026-11-22): rows 2 to 8 take a fifth of the first one's time each,
-# the ninth three fifths.
+# Measured on one core, SmolLM2 (docs/log.md, 2026-11-22): rows 2 to 8 take a fifth of the first one's time
+# each, the ninth three fifths.
 ROWS = 8  # of all requests that write, guesses among them
 FIXED = 4  # rows' time that a step takes before its first row
 LENGTHS = (4, 2)  # ids that are looked up, longest first; (2,) finds 2% less, (8, 4, 2) no more
 AT_ONCE = 2048  # ids that are taken in before a step: a long prompt stops nobody's writing
 RATE = 0.1  # how fast a chance follows what happens
-CHANCES = (
-    0.2,
-    0.2,
-    0.3,
-    0.6,
-    0.8,
-    0.9,
-)  # that the next id is right after 0, 1, 2, 4, 8 or 16 right ones; at first
+CHANCES = (0.2, 0.2, 0.3, 0.6, 0.8, 0.9)  # to be right after 0, 1, 2, 4, 8 or 16 right ones; at first
 
 
 class Drafts(Protocol):

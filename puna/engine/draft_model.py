@@ -21,6 +21,7 @@ READ_S = 0.1  # its steps that read prompts take so long at most
 MOST_READ = 256  # rows of one such step
 SURE = 0.4  # it guesses what it holds for at least so probable
 TRUST = 0.7  # that such a guess is right; at first, then as it goes
+LARGEST = 0.5  # share of the large model's weights; from here on guesses never pay
 REST = 32  # tokens without guesses when they do not pay; twice as many each time
 
 
@@ -53,11 +54,11 @@ class Reader:
 
 
 class ModelDrafts:
-    """context: positions the second model was made for; share: its step's time, of the large model's."""
+    """context: positions the second model was made for; share: its weights, of the large model's."""
 
     def __init__(self, runner: Runner, context: int, share: float):
         self.runner, self.context = runner, context
-        self.price = 1 + share * (FIXED + 1)  # of a guess, in rows' time
+        self.price = 1 + share * (FIXED + 1)  # of a guess: a row, and a step of the second model
         self.least = min(0.95, 1.05 * self.price / (FIXED + 1))  # what trust must be for a guess to pay
         self.pages = Pages(runner.pages, runner.page)
         self.readers: dict[Task, Reader] = {}

@@ -132,7 +132,8 @@ class Engine:
 
     def check(self, request: Request) -> None:
         """RequestError if this request could never be served; says what, where and what to try."""
-        _check_ids(request.ids, self.size)
+        need(request.ids, "the prompt is empty", "at least one token", RequestError)
+        _check_ids((*request.ids, *request.prediction), self.size)
         _check_settings(request, self.size)
         wanted = len(request.ids) + (request.max_tokens != 0)
         if wanted > self.context:
@@ -310,7 +311,6 @@ def _said(problem: Exception) -> str:
 
 
 def _check_ids(ids: Sequence[int], size: int) -> None:
-    need(ids, "the prompt is empty", "at least one token", RequestError)
     if min(ids) < 0 or max(ids) >= size:
         outside = next(id for id in ids if not 0 <= id < size)
         raise RequestError(f"{outside} is no token of this model; it knows 0 to {size - 1}")

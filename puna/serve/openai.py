@@ -7,7 +7,7 @@ fields that would, and that we cannot honour, are refused unless they ask for wh
 
 import difflib
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import ConfigDict, Field, ValidationError
 
@@ -28,7 +28,6 @@ ONLY: dict[str, tuple[tuple[Any, ...], str]] = {  # field: (values that change n
     "functions": ((None, []), "use tools"),
     "function_call": ((None, "auto", "none"), "use tool_choice"),
     "reasoning_effort": ((None, "none"), "this model does not reason apart from its answer"),
-    "prediction": ((None,), "predicted outputs are not supported"),
     "web_search_options": ((None,), "there is no web search here"),
     "suffix": ((None, ""), "this model completes; it does not fill in"),
     "best_of": ((None, 1), "use n and choose by logprobs"),
@@ -44,6 +43,23 @@ class Body(Settings):
 class StreamOptions(Body):
     include_usage: bool | None = None
     include_obfuscation: bool | None = None  # padding against eavesdroppers; none is added
+
+
+class TextPart(Body):
+    type: Literal["text"]
+    text: str
+
+
+class Prediction(Body):
+    """What the client expects the answer to be like; it changes how soon it is written, never what."""
+
+    type: Literal["content"]
+    content: str | list[TextPart]
+
+    @property
+    def text(self) -> str:
+        content = self.content
+        return content if isinstance(content, str) else "".join(part.text for part in content)
 
 
 class Common(Body):
@@ -85,6 +101,7 @@ class ChatBody(Common):
     max_completion_tokens: int | None = Field(None, ge=0)
     logprobs: bool | None = None
     top_logprobs: int | None = Field(None, ge=0, le=20)
+    prediction: Prediction | None = None
     response_format: Any = None  # ONLY from here on
     tool_choice: Any = None
     parallel_tool_calls: Any = None
@@ -93,7 +110,6 @@ class ChatBody(Common):
     functions: Any = None
     function_call: Any = None
     reasoning_effort: Any = None
-    prediction: Any = None
     web_search_options: Any = None
 
     @property
@@ -132,6 +148,7 @@ def chat_requests(body: ChatBody, served: Served) -> list[Request]:
         max_tokens=most,
         stop_ids=frozenset(served.template.stop_ids),
         logprobs=(body.top_logprobs or 0) if body.logprobs else None,
+        prediction=tuple(served.tokenizer.encode(body.prediction.text)) if body.prediction else (),
     )
 
 
