@@ -49,14 +49,14 @@ class Lookup:
         self.trails: dict[Task, Trail] = {}
 
     def guess(self, tasks: Sequence[Task]) -> None:
-        writers = []
+        known = []
         for task in tasks:
             task.work.guess = []
-            trail = self.trails.get(task) or self.trails.setdefault(task, Trail(task))
-            if trail.follow() and trail.at and task.work.unread == 1:
-                writers.append(trail)
-        rows = sum(task.work.unread == 1 for task in tasks)
-        _share(writers, rows)
+            if task.left > 1:
+                trail = self.trails.get(task) or self.trails.setdefault(task, Trail(task))
+                if trail.follow() and trail.at and task.work.unread == 1:
+                    known.append(trail)
+        _share(known, sum(task.work.unread == 1 for task in tasks))
 
     def end(self, task: Task) -> None:
         self.trails.pop(task, None)
@@ -126,7 +126,7 @@ class Trail:
 def _share(trails: Sequence[Trail], rows: int) -> None:
     """Give each the guesses that pay: of all the likeliest first."""
     counts = dict.fromkeys(trails, 0)
-    chances = {trail: trail.chance(0) for trail in trails if trail.task.left > 1}
+    chances = {trail: trail.chance(0) for trail in trails}
     tokens = float(rows)
     while chances and rows < ROWS:
         best = max(chances, key=chances.__getitem__)
