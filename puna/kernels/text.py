@@ -14,25 +14,15 @@ import numpy as np
 
 from puna import log
 from puna.errors import DataError, need
+from puna.kernels.extension import obstacle
 
 REVISION = 3  # of what the native twins answer; the same number stands in cpu/module.cpp
-
-
-def works_here() -> str | None:
-    """Why the native twins are not used, or None."""
-    try:
-        native = import_module("puna.kernels._native")
-    except ImportError as problem:
-        return f"the native extension is not built ({problem}); to build it, pip install puna with a compiler"
-    if native.REVISION != REVISION:
-        return "the native extension was built from other sources; to build it anew, pip install puna again"
-    return None
 
 
 @cache
 def choose() -> tuple[Any, str]:
     """The module whose twins answer here, and why it is that one."""
-    reason = works_here()
+    reason = obstacle("_native", REVISION)
     name = "text_reference" if reason else "_native"
     log.event("kernels", chosen=name, reason=reason)
     return import_module(f"puna.kernels.{name}"), reason or "native"

@@ -87,7 +87,7 @@ void packed_and_back(const std::string& kind, const In<uint8_t>& stored, const O
 }  // namespace
 
 NB_MODULE(_llama, module) {
-  module.attr("STEP") = 1;  // the same number stands in puna/kernels/llama.py
+  module.attr("REVISION") = 1;  // the same number stands in puna/kernels/llama.py
   module.def("instructions", &instructions);
   module.def("tile_bytes", [](const std::string& kind, int64_t inputs) { return tile_bytes(kind_named(kind), inputs); });
   module.def("bandwidth", &bandwidth, nb::call_guard<nb::gil_scoped_release>());

@@ -40,14 +40,13 @@ const Kernels& kernels(const std::string& name) {
 }
 
 void Activations::make_room(int64_t rows, int64_t width) {
-  inputs = width;
+  shape(rows, width);
   const auto most = [&](auto& v, int64_t size) {
     if (static_cast<int64_t>(v.size()) < size) v.resize(static_cast<size_t>(size));
   };
-  most(values, rows * width), most(codes, rows * width);
-  const int64_t blocks = width / BLOCK;
-  most(scale, rows * blocks), most(sum, rows * blocks), most(less, 2 * rows * blocks);
-  most(less_both, rows * blocks);
+  const int64_t blocks = (rows + group - 1) / group * group * (width / BLOCK);
+  most(values, rows * width), most(codes, blocks * BLOCK), most(scale, blocks), most(sum, blocks);
+  most(less, 2 * blocks), most(less_both, blocks);
 }
 
 }  // namespace puna::llama

@@ -10,16 +10,21 @@
 namespace puna::llama {
 
 // Rows of inputs as weights want them: plain numbers, or whole numbers from -127 to 127 with a scale for each 32.
+// Of codes, groups of rows lie together: block i of row m is number at(m, i), so that a tile that is multiplied by
+// all rows of a group finds what it needs next side by side.
 struct Activations {
-  int64_t inputs = 0;
+  static constexpr int64_t GROUP = 12;
+  int64_t inputs = 0, group = 1;
   std::vector<float> values;  // (rows, inputs)
-  std::vector<int8_t> codes;  // (rows, inputs)
-  std::vector<float> scale;   // (rows, inputs / 32)
-  std::vector<float> sum;     // (rows, inputs / 32): scale times the sum of 32 codes, for formats with a low
-  std::vector<int32_t> less;  // (rows, inputs / 32, 2): minus the sum of 16 codes, for codes that are shifted
-  std::vector<int32_t> less_both;  // (rows, inputs / 32): of 32
+  std::vector<int8_t> codes;  // (blocks, 32)
+  std::vector<float> scale;   // (blocks,)
+  std::vector<float> sum;     // (blocks,): scale times the sum of 32 codes, for formats with a low
+  std::vector<int32_t> less;  // (blocks, 2): minus the sum of 16 codes, for codes that are shifted
+  std::vector<int32_t> less_both;  // (blocks,): of 32
 
   void make_room(int64_t rows, int64_t width);
+  void shape(int64_t rows, int64_t width) { inputs = width, group = rows < GROUP ? rows : GROUP; }
+  int64_t at(int64_t m, int64_t i) const { return (m / group * (inputs / BLOCK) + i) * group + m % group; }
 };
 
 // The keys and values of one head of one page: `page` positions of Dh numbers in bf16.

@@ -1,7 +1,8 @@
 // The kernels but attention, over the names of a lanes_*.h. Included within a namespace of its own.
 
 // How a format's block is read: 8 groups of codes of sub-block s, and what its codes are multiplied by.
-// ZERO: two to that is taken from each code (0: nothing is). LOW: the format adds a low to every value.
+// ZERO: two to that is taken from each code (0: nothing is). LOW: the format adds a low to every value. HALVES: 16
+// inputs have a scale of their own.
 template <class Block>
 struct Reader;
 
@@ -18,7 +19,7 @@ inline void five_bits(const uint8_t* codes, const uint8_t* high, Bytes* w) {
 
 struct OneBlock {
   static constexpr int SUBS = 1, ZERO = 0;
-  static constexpr bool LOW = false, HALVES = false, WIDE = false;
+  static constexpr bool LOW = false, HALVES = false, WIDE = false, AHEAD = false;
 };
 struct SuperBlock : OneBlock {
   static constexpr int SUBS = 8;
@@ -39,12 +40,13 @@ struct Reader<Q4_1> : OneBlock {
 template <>
 struct Reader<Q5_0> : OneBlock {
   static constexpr int ZERO = 4;
+  static constexpr bool AHEAD = true;
   static void codes(const Q5_0& b, int, Bytes* w) { five_bits(b.codes, b.high, w); }
   static Floats scale(const Q5_0& b, int, int) { return halves(b.scale); }
 };
 template <>
 struct Reader<Q5_1> : OneBlock {
-  static constexpr bool LOW = true;
+  static constexpr bool LOW = true, AHEAD = true;
   static void codes(const Q5_1& b, int, Bytes* w) { five_bits(b.codes, b.high, w); }
   static Floats scale(const Q5_1& b, int, int) { return halves(b.scale); }
   static Floats low(const Q5_1& b, int) { return halves(b.low); }
@@ -67,7 +69,7 @@ struct Reader<Q4_K> : SuperBlock {
 };
 template <>
 struct Reader<Q5_K> : SuperBlock {
-  static constexpr bool LOW = true;
+  static constexpr bool LOW = true, AHEAD = true;
   static void codes(const Q5_K& b, int s, Bytes* w) { five_bits(b.sub[s].codes, b.sub[s].high, w); }
   static Floats scale(const Q5_K& b, int s, int) { return mul(halves(b.scale), unsigned_bytes(b.sub[s].scale)); }
   static Floats low(const Q5_K& b, int s) { return mul(halves(b.low), sub(zero(), unsigned_bytes(b.sub[s].low))); }
@@ -75,7 +77,7 @@ struct Reader<Q5_K> : SuperBlock {
 template <>
 struct Reader<Q6_K> : SuperBlock {
   static constexpr int ZERO = 5;
-  static constexpr bool HALVES = true;
+  static constexpr bool HALVES = true, AHEAD = true;
   static void codes(const Q6_K& b, int s, Bytes* w) {
     four_bits(b.sub[s].codes, w);
     for (int h = 0; h < 2; h++) {
@@ -96,18 +98,22 @@ inline Ints four_groups(Ints a, const Bytes* w, const int8_t* x) {
   return a;
 }
 
+// 16 outputs of M rows of one group, from row `first` of all. One row: the machine fetches what comes next well by
+// itself, save where a block is read in another order than it lies (AHEAD).
 template <class Block, int M>
 inline void tile_of(const Block* block, const Activations& x, int64_t first, float* out, int64_t stride) {
   using R = Reader<Block>;
   const int64_t blocks = x.inputs / BLOCK;
+  int64_t at = x.at(first, 0);
   Floats total[M];
   for (auto& t : total) t = zero();
-  for (int64_t i = 0; i < blocks; i++) {
+  for (int64_t i = 0; i < blocks; i++, at += x.group) {
     const Block& b = block[i / R::SUBS];
     const int s = static_cast<int>(i % R::SUBS);
-    if constexpr (M <= 8) {  // more rows find the tile in the cache
-      const char* here = reinterpret_cast<const char*>(&b) + s * (sizeof(Block) / R::SUBS);
-      for (size_t line = 0; line < sizeof(Block) / R::SUBS; line += 64) fetch_ahead(here + 4096 + line);
+    const char* here = reinterpret_cast<const char*>(&b) + s * (sizeof(Block) / R::SUBS);
+    for (size_t line = 0; line < sizeof(Block) / R::SUBS; line += 64) {
+      if constexpr (M == 1 && R::AHEAD) fetch_near(here + 4096 + line);
+      if constexpr (M > 1 && M <= 8) fetch_far(here + 8192 + line);  // more rows find the tile in the cache
     }
     Bytes w[8];
     R::codes(b, s, w);
@@ -115,22 +121,23 @@ inline void tile_of(const Block* block, const Activations& x, int64_t first, flo
     Floats second = scale, low = scale;
     if constexpr (R::HALVES) second = R::scale(b, s, 1);
     if constexpr (R::LOW) low = R::low(b, s);
+    const int8_t* codes = x.codes.data() + at * BLOCK;
+    const float *scales = x.scale.data() + at, *sums = x.sum.data() + at;
+    const int32_t *less = x.less.data() + 2 * at, *less_both = x.less_both.data() + at;
 #pragma GCC unroll 16
     for (int m = 0; m < M; m++) {
-      const int64_t at = (first + m) * blocks + i;
-      const int8_t* codes = x.codes.data() + at * BLOCK;
-      const Floats own = every(x.scale[at]);
+      const Floats own = every(scales[m]);
       if constexpr (R::HALVES) {
-        const Ints a = four_groups<R>(times_two_to<R::ZERO>(x.less.data() + 2 * at), w, codes);
-        const Ints c = four_groups<R>(times_two_to<R::ZERO>(x.less.data() + 2 * at + 1), w + 4, codes + 16);
+        const Ints a = four_groups<R>(times_two_to<R::ZERO>(less + 2 * m), w, codes + m * BLOCK);
+        const Ints c = four_groups<R>(times_two_to<R::ZERO>(less + 2 * m + 1), w + 4, codes + m * BLOCK + 16);
         total[m] = fma(floats(a), mul(scale, own), total[m]);
         total[m] = fma(floats(c), mul(second, own), total[m]);
       } else {
         Ints a = ints(0);
-        if constexpr (R::ZERO > 0) a = times_two_to<R::ZERO>(x.less_both.data() + at);
-        a = add(four_groups<R>(a, w, codes), four_groups<R>(ints(0), w + 4, codes + 16));
+        if constexpr (R::ZERO > 0) a = times_two_to<R::ZERO>(less_both + m);
+        a = add(four_groups<R>(a, w, codes + m * BLOCK), four_groups<R>(ints(0), w + 4, codes + m * BLOCK + 16));
         total[m] = fma(floats(a), mul(scale, own), total[m]);
-        if constexpr (R::LOW) total[m] = fma(low, every(x.sum[at]), total[m]);
+        if constexpr (R::LOW) total[m] = fma(low, every(sums[m]), total[m]);
       }
     }
   }
@@ -157,7 +164,7 @@ inline void plain_tile_of(const Number* from, const Activations& x, int64_t firs
   for (auto& t : total) t = zero();
   const float* values = x.values.data() + first * x.inputs;
   for (int64_t i = 0; i < x.inputs; i++) {
-    if constexpr (M <= 8) fetch_ahead(reinterpret_cast<const char*>(from + i) + 4096);
+    if constexpr (M <= 8) fetch_near(reinterpret_cast<const char*>(from + i) + 4096);
     const Floats w = numbers(from[i]);
     for (int m = 0; m < M; m++) total[m] = fma(w, every(values[m * x.inputs + i]), total[m]);
   }
@@ -209,7 +216,7 @@ void multiply(Kind kind, const uint8_t* tile, const Activations& x, int64_t firs
 
 void take_codes(const float* numbers, Activations& x, int64_t m) {
   for (int64_t i = 0; i < x.inputs / BLOCK; i++) {
-    const int64_t at = m * (x.inputs / BLOCK) + i;
+    const int64_t at = x.at(m, i);
     const Floats a = load(numbers + i * BLOCK), b = load(numbers + i * BLOCK + 16);
     const float most = largest(larger(absolute(a), absolute(b)));
     const Floats up = every(most > 0 ? 127 / most : 0);

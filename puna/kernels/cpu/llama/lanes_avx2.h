@@ -155,6 +155,7 @@ inline Floats dot_pairs(Floats a, const uint16_t* x, const uint16_t* two) {
   a = fma(Floats{lower_number(both.a), lower_number(both.b)}, Floats{lower_number(pair), lower_number(pair)}, a);
   return fma(Floats{upper_number(both.a), upper_number(both.b)}, Floats{upper_number(pair), upper_number(pair)}, a);
 }
-inline void fetch_ahead(const void* p) { _mm_prefetch((const char*)p, _MM_HINT_T0); }
+inline void fetch_near(const void* p) { _mm_prefetch((const char*)p, _MM_HINT_T0); }  // to the first cache
+inline void fetch_far(const void* p) { _mm_prefetch((const char*)p, _MM_HINT_T1); }   // to the second
 
 }  // namespace puna::llama::avx2

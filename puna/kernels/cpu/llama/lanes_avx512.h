@@ -93,6 +93,7 @@ inline void store_bf16(uint16_t* p, Floats v) {
 }
 // Neighbours (2i, 2i + 1) change places.
 inline Floats swapped(Floats a) { return _mm512_permute_ps(a, 0xb1); }
-inline void fetch_ahead(const void* p) { _mm_prefetch((const char*)p, _MM_HINT_T0); }
+inline void fetch_near(const void* p) { _mm_prefetch((const char*)p, _MM_HINT_T0); }  // to the first cache
+inline void fetch_far(const void* p) { _mm_prefetch((const char*)p, _MM_HINT_T1); }   // to the second
 
 }  // namespace puna::llama::avx512

@@ -121,6 +121,7 @@ inline void store_bf16(uint16_t* p, const Floats& v) {
   }
 }
 inline Floats swapped(const Floats& a) { return each<Floats>([&](int i) { return a.v[i ^ 1]; }); }
-inline void fetch_ahead(const void*) {}
+inline void fetch_near(const void*) {}
+inline void fetch_far(const void*) {}
 
 }  // namespace puna::llama::portable

@@ -231,7 +231,7 @@ const Activations& Model::prepare(int t, int64_t rows, int64_t inputs, std::init
     kernels_->take(row(0), own, 0, plain, codes);
     return own;
   }
-  if (t == 0) shared_.inputs = inputs;
+  if (t == 0) shared_.shape(rows, inputs);
   pool_.wait();
   for (int64_t m = t; m < rows; m += pool_.threads()) kernels_->take(row(m), shared_, m, plain, codes);
   pool_.wait();
