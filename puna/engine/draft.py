@@ -72,9 +72,7 @@ class Trail:
         self.task = task
         self.text: list[int] = []  # prompt, prediction, answer
         self.taken = 0  # of the task's ids
-        self.after: tuple[dict[int, int], ...] = tuple(
-            {} for _ in LENGTHS
-        )  # last ids -> place of what followed
+        self.after: list[dict[int, int]] = [{} for _ in LENGTHS]  # of ids -> the place of what followed
         self.at = 0  # the place of what may come next; 0: nothing is known
         self.run = 0  # so many ids before it were right
         self.chances = list(CHANCES)
