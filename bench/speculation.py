@@ -27,7 +27,7 @@ from puna.engine.request import Request, Sampling, Usage
 from puna.hardware import cores
 from puna.messages import Message
 
-WRITTEN = 256
+WRITTEN = 256  # tokens at most
 FILES = (heapq, shlex, textwrap, fnmatch)
 FUNCTIONS = (
     (colorsys.rgb_to_hls, "maxc", "top"),
@@ -105,9 +105,10 @@ class Seen:
 
 def write(session: Session, ids: list[int], drafts: Drafts | None) -> tuple[list[int], Usage]:
     session.engine.drafts = drafts
-    request = Request(ids=tuple(ids), sampling=Sampling(temperature=0), max_tokens=WRITTEN)
+    ends = frozenset(session.template.stop_ids)
+    request = Request(ids=tuple(ids), sampling=Sampling(temperature=0), max_tokens=WRITTEN, stop_ids=ends)
     events = list(session.engine.submit(request))
-    assert events[-1].usage is not None and events[-1].finish == "length", events[-1].problem
+    assert events[-1].usage is not None and events[-1].finish != "error", events[-1].problem
     return [id for event in events for id in event.ids], events[-1].usage
 
 
@@ -126,7 +127,7 @@ def measure(session: Session, drafts: Drafts | None, rounds: int) -> dict[str, o
                     seconds[side] += usage.total_s - usage.first_token_s
                     seen[kind].usages += [usage] * side
             for rates, taken in zip(seen[kind].rates, seconds, strict=True):
-                rates.append((WRITTEN - 1) * len(some) / taken)
+                rates.append(sum(len(text) - 1 for text in wanted) / taken)
         print(kind, seen[kind].told(), file=sys.stderr)
     return {kind: found.told() for kind, found in seen.items()}
 
