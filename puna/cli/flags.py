@@ -25,6 +25,8 @@ class Loading:
     """Processor threads; all cores if not given."""
     context: Count = None
     """Most tokens to remember; the model's own limit if not given."""
+    speculate: str = "auto"
+    """Who guesses what comes next, so that it comes sooner: off, ngram (by what was read), a small MODEL."""
 
 
 @Parameter(name="*", group="Answer")
