@@ -28,6 +28,7 @@ class Sampler:
     def __init__(self, sampling: Sampling, prompt: Sequence[int], size: int):
         self.sampling = s = sampling
         self.random = random.Random(s.seed)
+        self.find = choose if llama.works_here() else choose_natively
         seen, written, biased = (
             s.repetition_penalty != 1,
             s.presence_penalty or s.frequency_penalty,
@@ -49,8 +50,7 @@ class Sampler:
         allowed: only ids whose bit is set, bit id % 32 of word id // 32.
         """
         uniform = self.random.random() if self.sampling.temperature else 0.0
-        find = choose if llama.works_here() else choose_natively
-        chosen = find(logits, self.sampling, self.marks, allowed, uniform)
+        chosen = self.find(logits, self.sampling, self.marks, allowed, uniform)
         if len(self.marks.seen):
             self.marks.seen[chosen] = True
         if len(self.marks.written):

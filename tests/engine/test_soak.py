@@ -12,10 +12,12 @@ from hash_runner import HashRunner, hash_config, logits_after
 from small_world import ByteTokenizer
 
 from puna.engine.engine import Engine
-from puna.engine.request import Request, Sampling
+from puna.engine.grammar import Guides
+from puna.engine.request import Grammar, Request, Sampling
 from puna.engine.sample import Sampler, score
 
 TOKENIZER = ByteTokenizer()
+GUIDES, GRAMMAR = Guides(TOKENIZER), Grammar("regex", "([a-f] [0-9]+,)*")
 PAGE, PAGES, CONTEXT = 4, 34, 64
 POISON = 200
 
@@ -35,13 +37,19 @@ class Asked:
         last, written = events[-1], [id for event in events for id in event.ids]
         assert [event.finish for event in events[:-1]] == [None] * (len(events) - 1)
         sampler, ids = Sampler(request.sampling, request.ids, TOKENIZER.size), list(request.ids)
+        guide = GUIDES.guide(request.grammar) if request.grammar else None
         for event in events:
             for id in event.ids:
                 row = logits_after(ids)
-                assert sampler.choose(row[: TOKENIZER.size]) == id, "a draw depends on nothing else that runs"
+                chosen = sampler.choose(row[: TOKENIZER.size], guide and guide.allowed())
+                assert chosen == id, "a draw depends on nothing else that runs"
+                if guide:
+                    guide.take(id)
                 if request.logprobs is not None:
                     assert event.scores == (score(row, id, request.logprobs, TOKENIZER.size),)
                 ids.append(id)
+        if last.finish == "stop":
+            assert guide and guide.is_over
         if last.finish == "length":
             assert len(written) == self.limit and (
                 last.usage.cached_tokens == 0 or not request.prompt_logprobs
@@ -87,6 +95,7 @@ class Crowd:
                 logprobs=dice.choice([None, None, 0]),
                 prompt_logprobs=dice.random() < 0.1,
                 priority=dice.choice([0, 0, 0, 1, -1]),
+                grammar=dice.choice([None, None, None, GRAMMAR]),
             ),
             CONTEXT - len(ids) if most is None else min(most, CONTEXT - len(ids)),
             dice.choice([1, 4]) if dice.random() < 0.15 else 10**9,
@@ -126,7 +135,7 @@ def soak(count, seed=0):
     for asked in crowd.all:
         asked.holds()
     ends = [asked.events[-1].finish for asked in crowd.all]
-    assert set(ends) == {"length", "cancelled", "error"} and ends.count("length") > count / 2
+    assert set(ends) == {"length", "stop", "cancelled", "error"} and ends.count("length") > count / 2
     cached = sum(asked.events[-1].usage.cached_tokens for asked in crowd.all)
     assert cached > count / 2 and crowd.engine.scheduler.stopped > count / 100, (
         "the tree and the queue were used"
