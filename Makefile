@@ -44,7 +44,7 @@ format: $(VENV)/dev
 	$(BIN)/ruff format .
 
 bench: $(VENV)/peer
-	$(BIN)/python -m bench.engine $(ARGS)
+	$(BIN)/puna bench smollm2 $(ARGS)
 	$(BIN)/python -m bench.tokenizer
 	$(BIN)/python -m bench.data_tokenize
 

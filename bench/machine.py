@@ -1,35 +1,24 @@
 """What a timing is worth without: the machine, the versions, the commit."""
 
-import os
 import platform
 import subprocess
 from datetime import date
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from puna.hardware import cores
+from puna.hardware import cores, name
 
 
 def facts(*packages: str) -> dict[str, object]:
     """Of this machine and these packages, for a line of results."""
     return {
         "date": date.today().isoformat(),
-        "cpu": _cpu(),
+        "cpu": name(),
         "cores": cores(),
         "python": platform.python_version(),
         "commit": _commit(),
         "versions": {package: _version(package) for package in packages},
     }
-
-
-def _cpu() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    return next(
-        (line.split(":")[1].strip() for line in lines if line.startswith("model name")), os.uname().machine
-    )
 
 
 def _version(package: str) -> str | None:

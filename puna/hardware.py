@@ -2,11 +2,19 @@
 
 import ctypes
 import os
+import platform
 import sys
 from pathlib import Path
 
 NO_MAPS, NEVER_TRIM = (-4, 0), (-1, -1)  # M_MMAP_MAX, M_TRIM_THRESHOLD of mallopt(3)
 CGROUP = Path("/sys/fs/cgroup")
+
+
+def name() -> str:
+    """The processor, as the system calls it."""
+    lines = _read(Path("/proc/cpuinfo")).splitlines()
+    models = (line.split(":")[1].strip() for line in lines if line.startswith("model name"))
+    return next(models, "") or platform.processor() or platform.machine()
 
 
 def cores() -> int:

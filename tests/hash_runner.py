@@ -6,14 +6,17 @@ from itertools import pairwise
 
 import numpy as np
 
+from puna.engine.step import Outcome
 from puna.model.config import ModelConfig
 
 ROWS = np.random.default_rng(0).normal(size=(4096, 264)).astype(np.float32) * 3
+SALT = 1000  # times an adapter, added to each id that is read with it
 
 
-def logits_after(ids, poison=None):
-    """What the hash says after these ids: (V,)."""
-    if poison in ids:
+def logits_after(ids, poison=None, salt=0):
+    """What the hash says after these ids, read with an adapter that is a salt: (V,)."""
+    ids = [id + salt * SALT for id in ids]
+    if poison in [id % SALT for id in ids]:
         return np.full(ROWS.shape[1], np.nan, np.float32)
     return ROWS[hash(tuple(ids)) % len(ROWS)]
 
@@ -26,6 +29,7 @@ class HashRunner:
         self.poison, self.fails = poison, fails
         self.cache = np.full((pages, page), -1)
         self.steps, self.rows = 0, 0
+        self.salts = {0: 0}
 
     def run(self, step):
         self.steps, self.rows = self.steps + 1, self.rows + len(step.tokens)
@@ -38,22 +42,32 @@ class HashRunner:
         self._write(step, ends)
         if self.fails():
             raise RuntimeError("the step failed")
-        return np.stack([self._row(step, row) for row in step.wanted] or [ROWS[0]])[: len(step.wanted)].copy()
+        return Outcome(self._rows(step, step.wanted), self._rows(step, step.hidden))
+
+    def put_adapter(self, number, salt):
+        self.salts[number] = salt
+
+    def drop_adapter(self, number):
+        del self.salts[number]
 
     def copy(self, source, target):
         self.cache[target] = self.cache[source]
 
     def _write(self, step, ends):
         users = [number for pages in step.pages for number in set(pages)]
-        for (start, stop), held, end, pages in zip(
-            pairwise(step.starts), step.held, ends, step.pages, strict=True
+        salts = [self.salts[number] for number in step.adapters or [0] * len(ends)]
+        for (start, stop), held, end, pages, salt in zip(
+            pairwise(step.starts), step.held, ends, step.pages, salts, strict=True
         ):
             assert stop > start and end <= len(pages) * self.page and len(set(pages)) == len(pages)
             for row, at in zip(range(start, stop), range(held, end), strict=True):
                 assert users.count(pages[at // self.page]) == 1, (
                     "a page has one writer and then no other reader"
                 )
-                self.cache[pages[at // self.page], at % self.page] = step.tokens[row]
+                self.cache[pages[at // self.page], at % self.page] = step.tokens[row] + salt * SALT
+
+    def _rows(self, step, asked):
+        return np.stack([self._row(step, row) for row in asked] or [ROWS[0]])[: len(asked)].copy()
 
     def _row(self, step, row):
         index = next(i for i, (a, b) in enumerate(pairwise(step.starts)) if a <= row < b)

@@ -31,6 +31,7 @@ class Wishes(Settings):
     sampling: Sampling = Sampling()
     max_tokens: int | None = Field(None, ge=1)  # None: as far as the context reaches
     stop: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    adapter: str | None = None  # chosen once, not by /set
 
     def values(self) -> dict[str, Any]:
         """Every wish by name, in one flat table."""
@@ -91,6 +92,7 @@ def ask(
         max_tokens=wishes.max_tokens,
         stop=wishes.stop,
         stop_ids=frozenset(session.template.stop_ids),
+        adapter=wishes.adapter,
         grammar=form,
     )
     return _follow(session, request, show)

@@ -30,6 +30,7 @@ def chat(
     prompt: Annotated[Text, Parameter(name=("--prompt", "-p"))] = None,
     file: Annotated[tuple[Path, ...], Parameter(show_default=False)] = (),
     system: Text = None,
+    adapter: Path | None = None,
     json: bool = False,
     stats: bool = False,
     forming: Forming = Forming(),  # noqa: B008 (frozen)
@@ -48,6 +49,8 @@ def chat(
         A text file the model reads first; may be repeated.
     system
         What the model is told about its part.
+    adapter
+        A folder with a LoRA adapter as PEFT saves it; the model answers with it.
     json
         One JSON object instead of text, for -p and pipes.
     stats
@@ -61,8 +64,10 @@ def chat(
     form = forming.asked()
     need(question is not None or not form, "the form is that of one answer, not of a conversation", HOW)
     need(question is not None or not json, "--json needs one question, not a conversation", HOW + " --json")
-    with opened(model, loading) as session:
-        wishes = Wishes(sampling=session.defaults).but(answering.given(), "chat")
+    adapters = {str(adapter): adapter.expanduser()} if adapter else {}
+    with opened(model, loading, adapters) as session:
+        wishes = Wishes(sampling=session.defaults, adapter=next(iter(adapters), None))
+        wishes = wishes.but(answering.given(), "chat")
         context = min(loading.context or sys.maxsize, session.config.max_position_embeddings)
         screen = Screen(sys.stdout, sys.stderr)
         sitting = Sitting(session, screen, talk, wishes, context, stats=stats)

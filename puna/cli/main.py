@@ -44,6 +44,10 @@ VERBS: dict[str, tuple[str, ...]] = {
         "Write a model in fewer bits.",
         "puna quantize model-folder --to q4_k_m",
     ),
+    "bench": (
+        "Measure how fast a model is here, beside llama.cpp.",
+        "puna bench smollm2\npuna bench model.gguf --rounds 10 --depth 4096 --json result.json",
+    ),
     "data plan": (
         "Tell what a recipe will take.",
         "puna data plan web.toml\npuna data plan web.toml --documents 3000000000 --pieces 90000",

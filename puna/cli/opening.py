@@ -3,8 +3,9 @@
 import gc
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from puna.cli.flags import Loading
@@ -20,7 +21,7 @@ SPIN = "1000"
 
 
 @contextmanager
-def opened(model: str, loading: Loading) -> Iterator["Session"]:
+def opened(model: str, loading: Loading, adapters: Mapping[str, Path] | None = None) -> Iterator["Session"]:
     """The session of a MODEL, closed at the end."""
     os.environ.setdefault("GOMP_SPINCOUNT", SPIN)  # read when torch is imported
     chosen: list[dict] = []
@@ -28,7 +29,13 @@ def opened(model: str, loading: Loading) -> Iterator["Session"]:
         from puna.engine.load import open_chat  # brings numpy, and torch where there is no native step
 
         with listening(chosen.append):
-            session = open_chat(model, dtype=loading.dtype, threads=loading.threads, context=loading.context)
+            session = open_chat(
+                model,
+                dtype=loading.dtype,
+                threads=loading.threads,
+                context=loading.context,
+                adapters=adapters,
+            )
     _tell_if_slow(chosen)
     try:
         yield session

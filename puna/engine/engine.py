@@ -10,20 +10,23 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from functools import partial
 from typing import Self
 
 import numpy as np
 
 from puna import log
+from puna.engine.adapters import Adapters
 from puna.engine.grammar import Guides
 from puna.engine.pages import Pages
 from puna.engine.request import Event, Finish, Request
 from puna.engine.scheduler import Plan, Scheduler, next_rows
-from puna.engine.step import Runner
+from puna.engine.step import Outcome, Runner
 from puna.engine.task import Task, Vocabulary
 from puna.errors import PunaError, RequestError, need
 from puna.model.config import ModelConfig
+from puna.model.lora import Adapter
 
 FIRST_ROWS = 64  # of prompts in the first step, when nothing is measured yet
 Deliver = Callable[[Event], None]
@@ -59,11 +62,13 @@ class Engine:
         self.rows, self.together, self.waiting = rows, together, waiting
         self.guides = Guides(tokenizer)
         self.pages = Pages(runner.pages, runner.page)
+        self.adapters = Adapters(runner, self.pages)
         self.scheduler = Scheduler(self.pages, rows, together)
         self._prompt_rows = min(FIRST_ROWS, rows)
         self._changed = threading.Condition()
         self._tasks: dict[str, Task] = {}  # all that have not ended
         self._arrived: list[Task] = []  # those of them that the scheduler does not know yet
+        self._orders: list[tuple[Callable[[], None], Future[None]]] = []  # to be done between two steps
         self._closed = False
         self._thread = threading.Thread(target=self._serve, name="puna-engine", daemon=True)
         self._thread.start()
@@ -82,6 +87,7 @@ class Engine:
         guide = self.guides.guide(request.grammar) if request.grammar else None
         task = Task(request, deliver, self.context, self.tokenizer, self.size, guide)
         with self._changed:
+            task.work.adapter = self.adapters.number(request.adapter)
             if self._closed:
                 raise RequestError("the engine is closed", 503, "engine_closed")
             need(
@@ -105,6 +111,14 @@ class Engine:
         with self._changed:
             if task := self._tasks.get(request_id):
                 task.cancel()
+
+    def add_adapter(self, name: str, adapter: Adapter) -> None:
+        """Let requests name this adapter. Not to be called by who gets events: it waits for the thread."""
+        self._order(partial(self.adapters.put, name, adapter))
+
+    def remove_adapter(self, name: str) -> None:
+        """Let no new request name it; those that run keep it to their end."""
+        self._order(partial(self._leave, name))
 
     def waits(self) -> dict[str, str]:
         """Of each request that does not run now: its id, and why."""
@@ -133,6 +147,7 @@ class Engine:
         """RequestError if this request could never be served; says what, where and what to try."""
         _check_ids(request.ids, self.size)
         _check_settings(request, self.size)
+        self.adapters.number(request.adapter)
         wanted = len(request.ids) + (request.max_tokens != 0)
         if wanted > self.context:
             raise RequestError(
@@ -153,12 +168,14 @@ class Engine:
         """The one thread that touches the runner."""
         try:
             while self._wait():
+                self._obey()
                 self._end_cancelled()
                 plan = self.scheduler.plan(self._prompt_rows)
                 if plan is not None:
                     self._make(plan)
         finally:  # also if a listener of the log fails: nobody may wait for ever
             self._closed = True
+            self._obey()
             self._take_in()
             for task in tuple(self._tasks.values()):
                 task.cancel()
@@ -167,10 +184,35 @@ class Engine:
     def _wait(self) -> bool:
         """Wait until there is something to do, and take in what came. False: the engine closes."""
         with self._changed:
-            self._changed.wait_for(lambda: self._tasks or self._closed)
+            self._changed.wait_for(lambda: self._tasks or self._orders or self._closed)
         if not self._closed:
             self._take_in()
         return not self._closed
+
+    def _order(self, act: Callable[[], None]) -> None:
+        """Have the engine's thread do this between two steps; what it raises is raised here."""
+        done: Future[None] = Future()
+        assert threading.current_thread() is not self._thread, "it would wait for itself"
+        with self._changed:
+            if self._closed:
+                raise RequestError("the engine is closed", 503, "engine_closed")
+            self._orders.append((act, done))
+            self._changed.notify()
+        done.result()
+
+    def _obey(self) -> None:
+        with self._changed:
+            orders, self._orders = self._orders, []
+        for act, done in orders:
+            try:
+                done.set_result(act())
+            except Exception as problem:  # broad, too: it is raised again where the order was given
+                done.set_exception(problem)
+
+    def _leave(self, name: str) -> None:
+        with self._changed:
+            self.adapters.leave(name)
+            self.adapters.drop({task.work.adapter for task in self._tasks.values()})
 
     def _take_in(self) -> None:
         with self._changed:
@@ -192,7 +234,7 @@ class Engine:
         try:
             for _, source, target in plan.copies:
                 self.runner.copy(source, target)
-            logits = self.runner.run(plan.step)
+            outcome = self.runner.run(plan.step)
         except Exception as problem:  # broad: whatever a runner stumbles over, this thread must go on
             said = _said(problem)
             log.event("engine.error", step=len(plan.step.tokens), traceback=traceback.format_exc())
@@ -203,15 +245,18 @@ class Engine:
         taken = time.monotonic() - begun
         self._prompt_rows = next_rows(self._prompt_rows, plan.prompt_rows, taken, self.rows)
         self.scheduler.read(plan)
-        self._hand_out(plan, logits)
+        self._hand_out(plan, outcome)
 
-    def _hand_out(self, plan: Plan, logits: np.ndarray) -> None:
-        """Give each request its rows of the logits (wanted, V)."""
-        rows = np.split(logits, np.cumsum([part.wanted for part in plan.parts])[:-1])
-        for part, mine in zip(plan.parts, rows, strict=True):
+    def _hand_out(self, plan: Plan, outcome: Outcome) -> None:
+        """Give each request its rows of the logits (wanted, V) or hidden states (hidden, D)."""
+        logits = np.split(outcome.logits, np.cumsum([part.wanted for part in plan.parts])[:-1])
+        hidden = np.split(outcome.hidden, np.cumsum([part.hidden for part in plan.parts])[:-1])
+        for part, rows, states in zip(plan.parts, logits, hidden, strict=True):
+            task = self._tasks[part.work.id]
             if part.wanted:
-                task = self._tasks[part.work.id]
-                self._advance(task, partial(task.take, mine, part.first))
+                self._advance(task, partial(task.take, rows, part.first))
+            elif part.hidden:
+                self._advance(task, partial(task.pool, states))
 
     def _advance(self, task: Task, act: Callable[[], Event | None]) -> None:
         """Let one request go on, and tell what is new. What goes wrong in it ends it alone."""
@@ -230,6 +275,8 @@ class Engine:
         self.scheduler.end(task.work, keep=finish != "error")
         with self._changed:
             del self._tasks[task.request.id]
+            if task.work.adapter:
+                self.adapters.drop({other.work.adapter for other in self._tasks.values()})
 
     def _tell(self, task: Task, event: Event) -> None:
         """Whoever listens may be gone (a closed event loop): then nobody wants the rest."""
@@ -303,4 +350,11 @@ def _check_settings(request: Request, size: int) -> None:
     )
     for name, value in {"max_tokens": request.max_tokens, "logprobs": request.logprobs}.items():
         need(value is None or value >= 0, f"{name}: {value} is below 0", error=RequestError)
+    alone = request.max_tokens == 0 and not request.prompt_logprobs
+    need(
+        request.embed is None or alone,
+        "embed: a vector comes alone, without text or scores",
+        "max_tokens=0, prompt_logprobs=False",
+        RequestError,
+    )
     need(all(request.stop), "stop: an empty string would end every answer", error=RequestError)

@@ -1,5 +1,6 @@
 """From a MODEL argument to something that answers: weights, tokenizer, template and engine, together."""
 
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from puna.engine.request import Sampling
 from puna.engine.step import Runner
 from puna.errors import PunaError, TokenizerError, need
 from puna.model.config import ModelConfig, read_json
+from puna.model.lora import read_adapter
 from puna.model.weights import Weights
 from puna.quant.source import open_weights
 from puna.tokenizer import formats
@@ -38,15 +40,21 @@ class Session:
 
 
 def open_chat(
-    model: str, *, dtype: str = "auto", threads: int | None = None, context: int | None = None
+    model: str,
+    *,
+    dtype: str = "auto",
+    threads: int | None = None,
+    context: int | None = None,
+    adapters: Mapping[str, Path] | None = None,
 ) -> Session:
-    """Open a MODEL. `threads`: None: every core we may use.
+    """Open a MODEL, with adapters from PEFT's folders by name. `threads`: None: every core we may use.
 
     `dtype` auto takes the weights as they are stored through the native step, where there is one and no GPU;
     f32, bf16 and f16 compute with those numbers in torch.
     """
     place = hub.find(model)
     weights, threads = open_weights(place), threads or hardware.cores()
+    found = {name: read_adapter(folder, weights.config) for name, folder in (adapters or {}).items()}
     longest = weights.config.max_position_embeddings if context is None else context
     with ThreadPoolExecutor(1) as aside:
         reading = aside.submit(_tokenizer, place.path, weights.config.vocab_size)
@@ -54,6 +62,8 @@ def open_chat(
         tokenizer = reading.result()
     template = template_for(tokenizer)
     engine = Engine(runner, weights.config, tokenizer, context=context)
+    for name, adapter in found.items():
+        engine.add_adapter(name, adapter)
     name = model if model in hub.ALIASES else place.path.name
     return Session(name, weights.config, tokenizer, template, engine, recommended(place))
 

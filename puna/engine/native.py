@@ -10,11 +10,12 @@ from collections.abc import Iterator
 import numpy as np
 
 from puna import log
-from puna.engine.step import Step
+from puna.engine.step import Outcome, Step
 from puna.errors import HardwareError, need
 from puna.kernels import llama
 from puna.model.config import ModelConfig
 from puna.model.frequencies import frequencies
+from puna.model.lora import Adapter
 from puna.model.names import heads_turned, to_interleaved
 from puna.model.weights import Weights, check
 from puna.quant.blocks import decode, encode
@@ -50,7 +51,7 @@ class NativeRunner:
         need(not reason, f"{weights.where}: {reason}", "--dtype f32", HardwareError)
         check(weights)
         c = weights.config
-        self.page, self.pages, self.size = PAGE, pages, c.vocab_size
+        self.config, self.page, self.pages, self.size = c, PAGE, pages, c.vocab_size
         names = list(_matrices(c))
         shapes = [_shape(weights, name) for name in names]
         sizes = [c.hidden_size, c.num_hidden_layers, c.num_attention_heads, c.num_key_value_heads, c.head_dim]
@@ -65,16 +66,39 @@ class NativeRunner:
             self.model.put_norm(index, _numbers(weights, name))
         self.model.make_cache(pages, PAGE)
 
-    def run(self, step: Step) -> np.ndarray:
-        """Logits (wanted, V) float32."""
+    def run(self, step: Step) -> Outcome:
+        """One native call."""
         logits = np.empty((len(step.wanted), self.size), np.float32)
+        hidden = np.empty((len(step.hidden), self.config.hidden_size), np.float32)
         numbers = (np.array(some, np.int32) for some in (step.tokens, step.starts, step.held))
-        self.model.step(*numbers, step.pages, np.array(step.wanted, np.int32), logits)
-        return logits
+        asked = (np.array(some, np.int32) for some in (step.wanted, step.hidden, step.adapters))
+        self.model.step(*numbers, step.pages, *asked, logits, hidden)
+        return Outcome(logits, hidden)
 
     def copy(self, source: int, target: int) -> None:
         """Keys and values of one page to another."""
         self.model.copy_page(source, target)
+
+    def put_adapter(self, number: int, adapter: Adapter) -> None:
+        """Pack an adapter's halves, as the file's numbers, all of the rank of the largest."""
+        ranks = [len(part.down) for part in adapter.parts.values()]
+        rank = -(-max(ranks) // llama.TILE) * llama.TILE
+        order = list(_matrices(self.config))
+        halves = []
+        for name, part in adapter.parts.items():
+            heads = heads_turned(f"{name}.weight", self.config)
+            up = to_interleaved(part.up, heads) if heads else part.up
+            more = rank - len(part.down)
+            padded = np.pad(part.down, ((0, more), (0, 0))), np.pad(up, ((0, 0), (0, more)))
+            where = order.index(f"{name}.weight") - 2
+            halves.append(
+                (where, part.kind, *(half.reshape(-1).view(np.uint8) for half in padded), part.scale)
+            )
+        self.model.put_adapter(number, rank, halves)
+
+    def drop_adapter(self, number: int) -> None:
+        """Give its memory back."""
+        self.model.drop_adapter(number)
 
 
 def _matrices(config: ModelConfig) -> Iterator[str | None]:

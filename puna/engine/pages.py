@@ -32,6 +32,7 @@ class Hold:
     """The pages of one running request: first what it shares, then what only it writes."""
 
     ids: list[int]  # prompt and answer: the request's own list, which grows
+    root: Node
     nodes: list[Node] = field(default_factory=list)
     own: list[int] = field(default_factory=list)
     length: int = 0  # positions that are read
@@ -58,7 +59,7 @@ class Pages:
 
     def __init__(self, count: int, size: int):
         self.count, self.size = count, size
-        self.root = Node(-1, (), None)
+        self.roots = {0: Node(-1, (), None)}  # of each adapter: what was read with another is other numbers
         self.holds: set[Hold] = set()
         self._free = list(range(count))  # a heap: the lowest first, so that neighbours stay together
         self._kept = 0  # nodes of the tree that nobody reads
@@ -69,19 +70,22 @@ class Pages:
         """Pages that can be had: free ones, and those of ended requests."""
         return len(self._free) + self._kept
 
-    def missing(self, ids: Sequence[int], most: int) -> int:
+    def missing(self, ids: Sequence[int], most: int, adapter: int = 0) -> int:
         """How many pages are too few to `begin` these ids; 0 or less: it can be done."""
-        found = self._find(ids, most)
+        found = self._find(ids, most, self._root(adapter))
         idle = sum(node.readers == 0 for node in found)  # they count as available, but will be held
         return -(-len(ids) // self.size) - len(found) - (self.available() - idle)
 
-    def begin(self, ids: list[int], most: int) -> Hold:
-        """Hold what is known of the first `most` ids, and room for all of them; nothing may be `missing`.
+    def begin(self, ids: list[int], most: int, adapter: int = 0) -> Hold:
+        """Hold what is known of the first `most` ids as this adapter reads them, and room for all of them.
+
+        Nothing may be `missing`.
 
         The copy that the hold asks for comes before the next step; copies of several holds go in the order
         of their beginning, as a page copied from may be another's target.
         """
-        hold = Hold(ids, self._find(ids, most))
+        root = self._root(adapter)
+        hold = Hold(ids, root, self._find(ids, most, root))
         self._clock += 1
         for node in hold.nodes:
             self._refer(node)
@@ -128,20 +132,29 @@ class Pages:
             self._cut(hold.copied)
         self._release(hold)
 
+    def drop(self, adapter: int) -> None:
+        """Nobody reads with this adapter any more: free what was read with it."""
+        for node in tuple(self._root(adapter).children.values()):
+            self._cut(node)
+        del self.roots[adapter]
+
     def account(self) -> Account:
         """Count afresh where every page is."""
         shared = {node for hold in self.holds for node in hold.nodes}
         held = [node.number for node in shared] + [number for hold in self.holds for number in hold.own]
-        kept, todo = [], [*self.root.children.values()]
+        kept, todo = [], [child for root in self.roots.values() for child in root.children.values()]
         while todo:
             node = todo.pop()
             kept += [] if node in shared else [node.number]
             todo += node.children.values()
         return Account(sorted(self._free), sorted(kept), sorted(held))
 
-    def _find(self, ids: Sequence[int], most: int) -> list[Node]:
+    def _root(self, adapter: int) -> Node:
+        return self.roots.setdefault(adapter, Node(-1, (), None))
+
+    def _find(self, ids: Sequence[int], most: int, root: Node) -> list[Node]:
         """The full pages that hold a beginning of the first `most` ids."""
-        found, node = [], self.root
+        found, node = [], root
         for at in range(0, most - self.size + 1, self.size):
             child = node.children.get(tuple(ids[at : at + self.size]))
             if child is None:
@@ -152,7 +165,7 @@ class Pages:
     def _alike(self, hold: Hold, most: int) -> tuple[Node | None, int]:
         """The page that begins most like what comes next, and how many of its positions are of use."""
         rest = hold.ids[hold.length : min(most, hold.length + self.size)]
-        parent = hold.nodes[-1] if hold.nodes else self.root
+        parent = hold.nodes[-1] if hold.nodes else hold.root
         lengths = {child: common(rest, child.ids) for child in parent.children.values()} if rest else {}
         source = max(lengths, key=lengths.__getitem__, default=None)
         if source is None or lengths[source] == 0:
@@ -164,7 +177,7 @@ class Pages:
         """The first page that only this request writes is full: put it into the tree, or use its twin."""
         number, at = hold.own.pop(0), len(hold.nodes) * self.size
         ids = tuple(hold.ids[at : at + self.size])
-        parent = hold.nodes[-1] if hold.nodes else self.root
+        parent = hold.nodes[-1] if hold.nodes else hold.root
         node = parent.children.get(ids)
         if node is None:
             node = self._add(number, ids, parent)
@@ -175,7 +188,7 @@ class Pages:
 
     def _leave_rest(self, hold: Hold) -> None:
         """Put the page that is partly filled into the tree, unless another one begins with all of it."""
-        parent = hold.nodes[-1] if hold.nodes else self.root
+        parent = hold.nodes[-1] if hold.nodes else hold.root
         ids = tuple(hold.ids[len(hold.nodes) * self.size : hold.length])
         if not ids or not parent.rooted:
             return

@@ -8,13 +8,17 @@ import json
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import Field
 
 from puna.settings import Settings
 
+if TYPE_CHECKING:
+    import numpy as np
+
 Finish = Literal["stop", "length", "cancelled", "error"]
+Embed = Literal["mean", "last"]
 
 
 class Sampling(Settings):
@@ -62,6 +66,8 @@ class Request:
     stop_ids: frozenset[int] = frozenset()
     logprobs: int | None = None  # None: none; n: the chosen token's and the n best alternatives'
     prompt_logprobs: bool = False  # also score the prompt itself, reported in the first event
+    embed: Embed | None = None  # the prompt as a vector, in place of text: needs max_tokens 0
+    adapter: str | None = None  # by the name it was added with
     grammar: Grammar | None = None  # then the answer ends when it is whole, with "stop"
     special_text: bool = False  # whether special tokens appear in the text
     priority: int = 0  # larger first; a request of less priority may have to stop and go on later
@@ -96,6 +102,8 @@ class Event:
     text: str = ""
     scores: tuple[TokenScore, ...] = ()
     prompt_scores: tuple[TokenScore | None, ...] = ()  # first event only; None for the first token
+    # (D,) fp32: the last hidden states of all ids of the prompt, their mean or the last one; not normalised
+    embedding: "np.ndarray | None" = field(default=None, compare=False)
     finish: Finish | None = None
     problem: str = ""  # with finish "error"
     usage: Usage | None = None  # with finish

@@ -8,16 +8,26 @@ are. Pages that are neighbours are looked at where they lie; others are gathered
 from dataclasses import dataclass
 from itertools import pairwise
 
-import numpy as np
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
 
-from puna.engine.step import Step
+from puna.engine.step import Outcome, Step
 from puna.model.attend import mix
 from puna.model.config import ModelConfig
+from puna.model.lora import Adapter, to_fp32
 from puna.model.transformer import Llama
 
 PAGE = 16
+
+
+@dataclass(frozen=True)
+class _Change:
+    """What an adapter adds to a projection."""
+
+    down: Tensor  # (r, in)
+    up: Tensor  # (out, r)
+    scale: float
 
 
 @dataclass(frozen=True)
@@ -38,12 +48,20 @@ class TorchRunner:
         self.size = model.lm_head.weight.shape[0]
         self.keys: list[Tensor] = []  # a layer's: (K, pages, page, Dh)
         self.values: list[Tensor] = []
+        self.adapters: dict[int, dict[nn.Module, _Change]] = {}
+        self._adapted: list[
+            tuple[int, int, int]
+        ] = []  # rows start ... stop - 1 of this step have this adapter
+        self._heard: set[nn.Module] = set()  # projections that ask for changes
 
     @torch.inference_mode()
-    def run(self, step: Step) -> np.ndarray:
-        """Read the step's rows; logits (wanted, V)."""
+    def run(self, step: Step) -> Outcome:
+        """Read the step's rows."""
         device = self.model.lm_head.weight.device
         positions, slots = self._places(step)
+        self._adapted = [
+            (*rows, n) for rows, n in zip(pairwise(step.starts), step.adapters, strict=False) if n
+        ]
         parts = self._parts(step, device)
         where = torch.tensor(slots, device=device)
 
@@ -56,14 +74,41 @@ class TorchRunner:
         hidden = self.model.model(
             torch.tensor(step.tokens, device=device), torch.tensor(positions, device=device), attend
         )  # (T, D)
-        wanted = torch.tensor(step.wanted, dtype=torch.long, device=device)
-        return self.model.lm_head(hidden[wanted]).float().cpu().numpy()
+        wanted, asked = (
+            hidden[torch.tensor(rows, dtype=torch.long, device=device)] for rows in (step.wanted, step.hidden)
+        )
+        numbers = (rows.float().cpu().numpy() for rows in (self.model.lm_head(wanted), asked))
+        return Outcome(*numbers)
 
     @torch.inference_mode()
     def copy(self, source: int, target: int) -> None:
         """Make one page hold the keys and values of another."""
         for held in (*self.keys, *self.values):
             held[:, target] = held[:, source]
+
+    def put_adapter(self, number: int, adapter: Adapter) -> None:
+        """Keep an adapter's halves in the numbers of the model."""
+        changes = self.adapters[number] = {}
+        for name, part in adapter.parts.items():
+            projection = self.model.get_submodule(name)
+            like = projection.weight
+            down, up = (torch.from_numpy(to_fp32(part.kind, half)).to(like) for half in (part.down, part.up))
+            changes[projection] = _Change(down, up, part.scale)
+            if projection not in self._heard:
+                self._heard.add(projection)
+                projection.register_forward_hook(self._change)
+
+    def drop_adapter(self, number: int) -> None:
+        """Forget an adapter."""
+        del self.adapters[number]
+
+    def _change(self, projection: nn.Module, inputs: tuple[Tensor], out: Tensor) -> Tensor:
+        """y + scale · up(down x), for the rows of the sequences whose adapter changes this projection."""
+        for start, stop, number in self._adapted:
+            if change := self.adapters[number].get(projection):
+                low = F.linear(inputs[0][start:stop], change.down)  # (T, r)
+                out[start:stop] += change.scale * F.linear(low, change.up)
+        return out
 
     def _make_cache(self, layer: int, k: Tensor) -> None:
         """A layer's pages, when it is first asked: then their device and number type are known."""

@@ -28,6 +28,10 @@ class Work:
     ids: list[int]  # prompt and answer
     priority: int = 0  # larger first
     scored: int | None = None  # ids of the prompt that are scored already, of all; None: none need be
+    pooled: int | None = (
+        None  # ids of the prompt whose hidden states are had, or not asked for; None: all of them
+    )
+    adapter: int = 0  # 0: none
     prompt: int = field(init=False)  # how many of the ids are the prompt
     arrival: int = 0
     marks: list[int] = field(default_factory=list)  # one for each full page of the prompt and all before it
@@ -50,22 +54,28 @@ class Work:
 
     @property
     def asked(self) -> int:
-        """The first position whose logits are wanted: the last, or the first that scores the prompt.
+        """The first position that something is wanted of: the last, or the first that scores the prompt.
 
         What comes before need not be read again if it was.
         """
+        if self.pooled is not None:
+            return self.pooled
         last = len(self.ids) - 1
         return last if self.scored is None or self.scored >= self.prompt else self.scored - 1
 
 
 @dataclass(frozen=True)
 class Part:
-    """One request's share of a step: its next `count` ids, and the position of its first wanted row."""
+    """One request's share of a step: its next `count` ids, and the position of its first wanted row.
+
+    `wanted` rows are asked for logits; or, of one that is pooled, so many `hidden` for their states.
+    """
 
     work: Work
     count: int
     first: int
     wanted: int
+    hidden: int
 
 
 Copy = tuple[Work, int, int]  # for whom, source, target
@@ -95,7 +105,7 @@ class Scheduler:
     def add(self, work: Work) -> None:
         """Let it wait for its turn. It must fit into the cache alone."""
         work.arrival, self._arrivals = self._arrivals, self._arrivals + 1
-        work.marks = marks(work.ids, self.pages.size)
+        work.marks = marks(work.ids, self.pages.size, work.adapter)
         insort(self.waiting, work, key=_rank)
 
     def end(self, work: Work, *, keep: bool = True) -> None:
@@ -152,7 +162,7 @@ class Scheduler:
         if len(self.running) >= self.together:
             return f"{self.together} requests run, and no more may"
         spare = len(self.running)  # a page for each, or this one would have to stop again at once
-        missing = self.pages.missing(work.ids, work.asked) + spare
+        missing = self.pages.missing(work.ids, work.asked, work.adapter) + spare
         return f"the cache is too full: {missing:,} pages are missing" if missing > 0 else ""
 
     def _reads_beginning(self, other: Work, work: Work) -> bool:
@@ -163,7 +173,7 @@ class Scheduler:
         return other.hold.length < shared * self.pages.size
 
     def _begin(self, work: Work) -> list[Copy]:
-        work.hold = self.pages.begin(work.ids, work.asked)
+        work.hold = self.pages.begin(work.ids, work.asked, work.adapter)
         if work.cached is None:
             work.cached = work.hold.length
         self.waiting.remove(work)
@@ -197,7 +207,7 @@ class Scheduler:
             equals = list(group)
             for work, count in zip(equals, shares([work.unread for work in equals], left), strict=True):
                 left -= count
-                if work.asked < len(work.ids) - 1:
+                if work.pooled is None and work.asked < len(work.ids) - 1:
                     count = min(count, scored)
                     scored -= count
                 if count:
@@ -206,17 +216,25 @@ class Scheduler:
 
     def _planned(self, counts: dict[Work, int], copies: list[Copy], prompt_rows: int) -> Plan:
         step = Step([], [0], [], [], [])
+        works = sorted(
+            counts, key=lambda work: work.adapter
+        )  # side by side an adapter's weights are read once
         parts = []
-        for work, count in counts.items():
+        for work in works:
             assert work.hold is not None
+            count = counts[work]
             here, row = work.hold.length, len(step.tokens)
             first = max(here, work.asked)
-            step.wanted.extend(range(row + first - here, row + count))
+            asked = range(row + first - here, row + count)
+            wanted, hidden = (asked, ()) if work.pooled is None else ((), asked)
+            step.wanted.extend(wanted)
+            step.hidden.extend(hidden)
             step.tokens.extend(work.ids[here : here + count])
             step.starts.append(row + count)
             step.held.append(here)
             step.pages.append(work.hold.pages)
-            parts.append(Part(work, count, first, max(0, here + count - first)))
+            step.adapters.append(work.adapter)
+            parts.append(Part(work, count, first, len(wanted), len(hidden)))
         return Plan(step, parts, copies, prompt_rows)
 
 
@@ -233,11 +251,11 @@ def _alike(one: Sequence[int], other: Sequence[int]) -> int:
     return bisect_left(both, True, key=lambda at: one[at] != other[at])
 
 
-def marks(ids: Sequence[int], size: int) -> list[int]:
-    """One number for each full page, of its ids and all before them; equal ones may, seldom, lie."""
+def marks(ids: Sequence[int], size: int, adapter: int = 0) -> list[int]:
+    """One number for each full page, of the adapter, its ids and all before; equal ones may, seldom, lie."""
     found: list[int] = []
     for at in range(0, len(ids) - size + 1, size):
-        found.append(hash((found[-1] if found else 0, *ids[at : at + size])))
+        found.append(hash((found[-1] if found else adapter, *ids[at : at + size])))
     return found
 
 

@@ -5,21 +5,33 @@ keys and values, lies in pages of the runner's cache; which pages, the engine sa
 (runner.py) is the definition. A faster runner has the same methods, and a law holds it to this one.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
 
+from puna.model.lora import Adapter
+
 
 @dataclass(frozen=True)
 class Step:
-    """What to read at once, and the rows whose logits are asked for."""
+    """What to read at once, and which rows are asked for what."""
 
     tokens: list[int]  # of all sequences, one after the other
     starts: list[int]  # (sequences + 1,): which rows are a sequence's
     held: list[int]  # (sequences,): positions that the cache holds of each before
     pages: list[list[int]]  # of each, with room for what is new: position p is in pages[p // page]
     wanted: list[int]  # rows whose logits are asked for, in order
+    hidden: list[int] = field(default_factory=list)  # rows whose last hidden states are asked for, in order
+    adapters: list[int] = field(default_factory=list)  # (sequences,): whose adapter, 0: none; empty: no one's
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a step gives, fp32 on the CPU, in new arrays each time."""
+
+    logits: np.ndarray  # (wanted, V)
+    hidden: np.ndarray  # (hidden, D): after the last norm, as the head reads them
 
 
 class Runner(Protocol):
@@ -29,10 +41,18 @@ class Runner(Protocol):
     pages: int
     size: int  # V, rows of the head
 
-    def run(self, step: Step) -> np.ndarray:
-        """Read the step's tokens into its pages; logits (wanted, V) in fp32, a new array each time."""
+    def run(self, step: Step) -> Outcome:
+        """Read the step's tokens into its pages."""
         ...
 
     def copy(self, source: int, target: int) -> None:
         """Make one page hold the keys and values of another."""
+        ...
+
+    def put_adapter(self, number: int, adapter: Adapter) -> None:
+        """Steps may name an adapter by this number, above 0, from now on."""
+        ...
+
+    def drop_adapter(self, number: int) -> None:
+        """Forget an adapter."""
         ...

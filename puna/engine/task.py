@@ -12,6 +12,7 @@ from puna.engine.request import Event, Finish, Request, TokenScore, Usage
 from puna.engine.sample import Sampler, need_finite, score
 from puna.engine.scheduler import Work
 from puna.engine.stop import Stops
+from puna.errors import need
 
 
 class TextStream(Protocol):
@@ -42,7 +43,8 @@ class Task:
     ):
         self.request, self.deliver = request, deliver
         scored = 1 if request.prompt_logprobs else None  # nothing comes before the first token
-        self.work = Work(request.id, list(request.ids), request.priority, scored)
+        pooled = {None: None, "mean": 0, "last": len(request.ids) - 1}[request.embed]
+        self.work = Work(request.id, list(request.ids), request.priority, scored, pooled)
         self.ids = self.work.ids  # prompt and answer
         room = context - len(request.ids)
         self.limit = room if request.max_tokens is None else min(request.max_tokens, room)
@@ -55,6 +57,7 @@ class Task:
         self.cancelled = False
         self.prompt_scores: list[TokenScore | None] = [None]  # nothing comes before the first token
         self.told_prompt = not request.prompt_logprobs
+        self.states, self.pooled = np.zeros(0), 0  # the sum of so many hidden states, in float64
         self.submitted = time.monotonic()
         self.first_token_s = 0.0
 
@@ -65,7 +68,9 @@ class Task:
     @property
     def is_done(self) -> bool:
         """Whether nothing needs to be read: nothing is to be written, and the prompt's scores are there."""
-        return self.limit == 0 and self.work.scored in (None, len(self.request.ids))
+        return (
+            self.limit == 0 and self.work.pooled is None and self.work.scored in (None, len(self.request.ids))
+        )
 
     def take(self, rows: np.ndarray, first: int) -> Event | None:
         """Logits (rows, V) of the positions from `first` on, up to the last that was read: score, write."""
@@ -78,6 +83,24 @@ class Task:
         if self.is_done:
             return self.last_event("length")
         return self.write(rows[-1]) if first + len(rows) == len(self.ids) else None
+
+    def pool(self, states: np.ndarray) -> Event | None:
+        """The next hidden states (rows, D) that are asked for; after the last one their mean.
+
+        Added one by one: the sum does not depend on how the prompt was cut, to the last bit.
+        """
+        assert self.work.pooled is not None
+        if not self.pooled:
+            self.states = np.zeros(states.shape[1])
+        for row in states:
+            self.states += row
+        self.pooled += len(states)
+        self.work.pooled += len(states)
+        if self.work.pooled < len(self.ids):
+            return None
+        mean = (self.states / self.pooled).astype(np.float32)
+        need(np.isfinite(mean).all(), "the hidden states are not finite: the weights may be damaged")
+        return self.last_event("length", Event(embedding=mean))
 
     def write(self, logits: np.ndarray) -> Event:
         """Choose a token by these logits (V,) and say what is new."""

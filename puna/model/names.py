@@ -6,12 +6,15 @@ Meta's files and GGUF turn neighbouring channels (0,1), (2,3)...; ours turn (i, 
 
 import re
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from puna.model.config import ModelConfig
 
 if TYPE_CHECKING:
-    import torch  # for its name only: plans read shapes without it
+    import numpy as np  # for their names only: plans read shapes without them
+    import torch
+
+Matrix = TypeVar("Matrix", "torch.Tensor", "np.ndarray")
 
 _WHOLE = {  # ours: (Meta, GGUF)
     "model.embed_tokens": ("tok_embeddings", "token_embd"),
@@ -82,11 +85,13 @@ def heads_turned(name: str, config: ModelConfig) -> int:
     return config.num_key_value_heads if name.endswith("k_proj.weight") else 0
 
 
-def to_half_split(weight: "torch.Tensor", heads: int) -> "torch.Tensor":
+def to_half_split(weight: Matrix, heads: int) -> Matrix:
     """Rows from Meta's and GGUF's order to ours; weight is (heads * Dh, D)."""
-    return weight.unflatten(0, (heads, -1, 2)).transpose(1, 2).flatten(0, 2)
+    rows, width = weight.shape
+    return weight.reshape(heads, rows // heads // 2, 2, width).swapaxes(1, 2).reshape(rows, width)
 
 
-def to_interleaved(weight: "torch.Tensor", heads: int) -> "torch.Tensor":
+def to_interleaved(weight: Matrix, heads: int) -> Matrix:
     """Rows from our order to Meta's and GGUF's: the inverse of to_half_split."""
-    return weight.unflatten(0, (heads, 2, -1)).transpose(1, 2).flatten(0, 2)
+    rows, width = weight.shape
+    return weight.reshape(heads, 2, rows // heads // 2, width).swapaxes(1, 2).reshape(rows, width)

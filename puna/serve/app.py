@@ -1,4 +1,4 @@
-"""The first server: OpenAI's chat, completions and models over one engine.
+"""The first server: OpenAI's chat, completions, embeddings and models over one engine.
 
 `build_app` makes the application, `serve` runs it until a signal comes, on 127.0.0.1 unless told otherwise.
 Neither prints. No torch here: the engine brings it.
@@ -28,15 +28,17 @@ except ModuleNotFoundError as missing:
         f"the server needs the package {missing.name}, not installed\n  try: pip install 'puna[serve]'"
     ) from None
 
-from puna.serve import chat, completions
+from puna.serve import chat, completions, embeddings
 from puna.serve.limits import BODY_BYTES, LOOPBACK, Door, error_reply, json_reply, to_json
 from puna.serve.openai import (
     ChatBody,
     CompletionBody,
+    EmbeddingBody,
+    adapter_of,
     chat_requests,
     completion_requests,
+    embedding_requests,
     invalid,
-    need_model,
 )
 from puna.serve.replies import failure
 from puna.serve.served import Running, Served, Template, Text
@@ -85,6 +87,12 @@ def build_app(
             return EventStream(running, completions.chunks(body, running))
         async with running.watched(request.receive):
             return json_reply(await completions.reply(body, running))
+
+    @app.post("/v1/embeddings")
+    async def vectors(body: EmbeddingBody, request: Request) -> Response:
+        running = Running(served, await asyncio.to_thread(embedding_requests, body, served))
+        async with running.watched(request.receive):
+            return json_reply(await embeddings.reply(body, running))
 
     return app
 
@@ -148,17 +156,21 @@ async def _send_event(send: Send, data: bytes) -> None:
 
 
 def _add_models(app: FastAPI, served: Served) -> None:
-    """What there is to ask: one model, and whether the engine lives."""
-    model = {"id": served.name, "object": "model", "created": served.created, "owned_by": "puna"}
+    """What there is to ask: the model, what its adapters make of it, and whether the engine lives."""
+
+    def told(name: str) -> dict[str, Any]:
+        model = {"id": name, "object": "model", "created": served.created, "owned_by": "puna"}
+        return model if name == served.name else {**model, "parent": served.name}
 
     @app.get("/v1/models")
     async def models() -> Response:
-        return json_reply({"object": "list", "data": [model]})
+        names = served.name, *served.engine.adapters.names
+        return json_reply({"object": "list", "data": [told(name) for name in names]})
 
     @app.get("/v1/models/{name:path}")
     async def one_model(name: str) -> Response:
-        need_model(name, served)
-        return json_reply(model)
+        adapter_of(name, served)
+        return json_reply(told(name))
 
     @app.get("/health")
     async def health() -> Response:

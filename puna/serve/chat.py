@@ -53,12 +53,12 @@ async def reply(body: ChatBody, running: Running) -> Json:
     async for index, event in running.events():
         choices[index].add(event)
     said = [_whole(index, choice) for index, choice in enumerate(choices)]
-    return Envelope("chat.completion", "chatcmpl", running.served).reply(said, _usage(choices))
+    return Envelope("chat.completion", "chatcmpl", body.model).reply(said, _usage(choices))
 
 
 async def chunks(body: ChatBody, running: Running) -> AsyncIterator[Json]:
     """The role of every choice, its text as it comes, how it ended; at last the usage, where asked for."""
-    envelope = Envelope("chat.completion.chunk", "chatcmpl", running.served)
+    envelope = Envelope("chat.completion.chunk", "chatcmpl", body.model)
     choices = _choices(body, running)
 
     def chunk(index: int, delta: Json, finish: str | None = None, scores: Any = None) -> Json:

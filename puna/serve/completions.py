@@ -47,12 +47,12 @@ async def reply(body: CompletionBody, running: Running) -> Json:
         for index, choice in enumerate(choices)
     ]
     usage = usage_to_openai([choice.answer.usage for choice in choices], body.n or 1)
-    return Envelope("text_completion", "cmpl", running.served).reply(ended, usage)
+    return Envelope("text_completion", "cmpl", body.model).reply(ended, usage)
 
 
 async def chunks(body: CompletionBody, running: Running) -> AsyncIterator[Json]:
     """Text as it comes, the echo first; the last piece of a choice says how it ended."""
-    envelope = Envelope("text_completion", "cmpl", running.served)
+    envelope = Envelope("text_completion", "cmpl", body.model)
     choices = [Choice(body, running, index) for index in range(len(running.requests))]
     async for index, event in running.events():
         text, said = choices[index].add(event)

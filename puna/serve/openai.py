@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from pydantic import ConfigDict, Field, ValidationError
 
-from puna.engine.request import Grammar, Request, Sampling
+from puna.engine.request import Embed, Grammar, Request, Sampling
 from puna.errors import RequestError
 from puna.messages import messages_from_openai, tools_from_openai
 from puna.serve.served import Served, Text
@@ -137,13 +137,24 @@ class CompletionBody(Common):
     best_of: Any = None
 
 
-BODIES = (ChatBody, CompletionBody, StreamOptions, ResponseFormat, StructuredOutputs)
+class EmbeddingBody(Body):
+    """POST /v1/embeddings."""
+
+    model: str
+    input: Any  # as the prompt of a completion
+    encoding_format: Literal["float", "base64"] | None = None  # float
+    dimensions: int | None = Field(None, ge=1)
+    pooling: Embed | None = None  # not OpenAI's; mean
+    user: Any = None  # without effect
+
+
+BODIES = (ChatBody, CompletionBody, EmbeddingBody, StreamOptions, ResponseFormat, StructuredOutputs)
 KNOWN = sorted({field.alias or name for body in BODIES for name, field in body.model_fields.items()})
 
 
 def chat_requests(body: ChatBody, served: Served) -> list[Request]:
     """One engine request for each choice. RequestError or DataError says which field is wrong."""
-    _refuse(body, served)
+    _refuse(body)
     most = body.max_tokens if body.max_completion_tokens is None else body.max_completion_tokens
     need_field(
         body.max_tokens in (None, most), "max_tokens", "differs from max_completion_tokens: send one of them"
@@ -201,7 +212,7 @@ def _listed_forms(asked: StructuredOutputs | None) -> list[Grammar]:
 
 def completion_requests(body: CompletionBody, served: Served) -> list[Request]:
     """One engine request for each choice of each prompt, the choices of a prompt side by side."""
-    _refuse(body, served)
+    _refuse(body)
     requests: list[Request] = []
     for prompt in prompts(body.prompt):
         requests += _choices(
@@ -217,13 +228,25 @@ def completion_requests(body: CompletionBody, served: Served) -> list[Request]:
     return requests
 
 
-def prompts(value: Any) -> list[str | list[int]]:
+def embedding_requests(body: EmbeddingBody, served: Served) -> list[Request]:
+    """One engine request for each input."""
+    adapter = adapter_of(body.model, served)
+    width = served.engine.config.hidden_size
+    need_field((body.dimensions or 1) <= width, "dimensions", f"the model's vectors have {width:,}")
+    inputs = prompts(body.input, "input")
+    need_field(len(inputs) <= MOST_REQUESTS, "input", f"more than {MOST_REQUESTS} inputs in one call")
+    need_field(all(inputs), "input", "an empty text has no vector")
+    each = (_ids(text, served.tokenizer) for text in inputs)
+    return [Request(ids=ids, max_tokens=0, embed=body.pooling or "mean", adapter=adapter) for ids in each]
+
+
+def prompts(value: Any, param: str = "prompt") -> list[str | list[int]]:
     """The prompts of a completion, whichever of OpenAI's four forms they have."""
     if isinstance(value, str) or _all(value, int):
         return [value]
     good = isinstance(value, list) and value and (_all(value, str) or all(_all(each, int) for each in value))
     need_field(
-        good, "prompt", "a string, a list of strings, token ids, or a list of lists of token ids is needed"
+        good, param, "a string, a list of strings, token ids, or a list of lists of token ids is needed"
     )
     return list(value)
 
@@ -243,10 +266,16 @@ def invalid(errors: Sequence[Any]) -> RequestError:
     return RequestError(f"{param}: {errors[0]['msg']}", param=param)
 
 
-def need_model(name: str, served: Served) -> None:
-    if name != served.name:
-        said = f"model: there is no model {name!r} here\n  try: {served.name!r}"
+def adapter_of(name: str, served: Served) -> str | None:
+    """The adapter that this model stands for, None for the model itself; RequestError if there is neither."""
+    if name == served.name:
+        return None
+    known = served.engine.adapters.names
+    if name not in known:
+        near = difflib.get_close_matches(name, (served.name, *known), n=1) or [served.name]
+        said = f"model: there is no model {name!r} here\n  try: {near[0]!r}"
         raise RequestError(said, 404, "model_not_found", "model")
+    return name
 
 
 def need_field(condition: object, param: str, problem: str) -> None:
@@ -273,13 +302,16 @@ def _ids(prompt: str | list[int], tokenizer: Text) -> tuple[int, ...]:
 
 def _choices(body: Common, served: Served, **rest: Any) -> list[Request]:
     """One request for each choice, and each can be served. What a grammar takes to compile, it takes here."""
+    adapter = adapter_of(body.model, served)
     sampling, stop = _sampling(body, served.defaults), _stop(body.stop)
     grammar, field = asked_form(body)
     seeds: Sequence[int | None] = [None] * (body.n or 1)
     if sampling.seed is not None:  # choices must differ, and each stay the same
         seeds = [(sampling.seed + choice) % 2**63 for choice in range(body.n or 1)]
     settings = [sampling.model_copy(update={"seed": seed}) for seed in seeds]
-    requests = [Request(sampling=each, stop=stop, grammar=grammar, **rest) for each in settings]
+    requests = [
+        Request(sampling=each, stop=stop, grammar=grammar, adapter=adapter, **rest) for each in settings
+    ]
     try:
         for request in requests:
             served.engine.check(request)
@@ -316,8 +348,7 @@ def _stop(stop: str | list[str] | None) -> tuple[str, ...]:
     return strings
 
 
-def _refuse(body: Common, served: Served) -> None:
-    need_model(body.model, served)
+def _refuse(body: Common) -> None:
     for name in type(body).model_fields.keys() & ONLY.keys():
         values, why = ONLY[name]
         if getattr(body, name) not in values:

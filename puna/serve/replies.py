@@ -8,7 +8,7 @@ from typing import Any
 from puna.engine.request import Event, TokenScore, Usage
 from puna.errors import RequestError
 from puna.messages import Call, call_to_openai
-from puna.serve.served import Served, Text
+from puna.serve.served import Text
 
 Json = dict[str, Any]
 TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
@@ -44,9 +44,9 @@ def usage_to_openai(usages: Sequence[Usage], choices: int) -> Json:
 class Envelope:
     """What every piece of one reply carries: its id, time and model."""
 
-    def __init__(self, kind: str, prefix: str, served: Served):
+    def __init__(self, kind: str, prefix: str, model: str):
         identity = {"id": f"{prefix}-{uuid.uuid4().hex}", "object": kind, "created": int(time.time())}
-        self.fields: Json = {**identity, "model": served.name}
+        self.fields: Json = {**identity, "model": model}
 
     def reply(self, choices: list[Json], usage: Json) -> Json:
         return {**self.fields, "choices": choices, "usage": usage}

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from adapters import write_peft
 from openai import OpenAI
 
 from puna import hub, lineage
@@ -119,6 +120,8 @@ def test_nothing_is_overwritten_unless_asked(nano, tmp_path):
         (("export", "NANO", "--to", "hf", "--dtype", "int4"), "int4"),
         (("serve", "NANO", "--port", "99999999"), "--port"),
         (("serve", "nowhere"), "no such file or folder"),
+        (("serve", "NANO", "--adapter", "one"), "--adapter NAME=FOLDER"),
+        (("chat", "NANO", "-p", "x", "--adapter", "nowhere"), "nowhere: no such folder"),
         (("chatt",), "chat"),
     ],
 )
@@ -144,13 +147,19 @@ def test_export_holds_about_one_tensor(tmp_path):
         assert extra_mib < 98 + 2.5 * 113, layout  # the file's own pages, a tensor, and its copy while turned
 
 
+@pytest.fixture(scope="module")
+def adapter(nano, tmp_path_factory):
+    config = open_weights(hub.find(str(nano))).config
+    return write_peft(tmp_path_factory.mktemp("peft") / "changed", config, size=2)
+
+
 @pytest.fixture
-def server(nano, tmp_path):
+def server(nano, adapter, tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     process = subprocess.Popen(
-        [*PUNA, "serve", str(nano), "--port", str(port), "--name", "tiny"],
+        [*PUNA, "serve", str(nano), "--port", str(port), "--name", "tiny", "--adapter", f"changed={adapter}"],
         stderr=subprocess.PIPE,
         text=True,
         cwd=tmp_path,
@@ -168,14 +177,21 @@ def server(nano, tmp_path):
     process.stderr.close()
 
 
-def test_the_served_model_answers_the_openai_client_until_it_is_interrupted(server, nano, tmp_path):
+def test_the_served_model_and_its_adapter_answer_the_openai_client_until_it_is_interrupted(
+    server, nano, adapter, tmp_path
+):
     process, port = server
     with OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key="none", max_retries=0) as client:
-        assert [model.id for model in client.models.list()] == ["tiny"]
+        assert [model.id for model in client.models.list()] == ["tiny", "changed"]
         asked = {"model": "tiny", "messages": [{"role": "user", "content": "abc"}], "max_tokens": 5}
         whole = client.chat.completions.create(**asked, temperature=0)
         parts = client.chat.completions.create(**asked, temperature=0, stream=True)
         streamed = "".join(part.choices[0].delta.content or "" for part in parts if part.choices)
+        other = client.chat.completions.create(**asked | {"model": "changed"}, temperature=0)
+    said = other.choices[0].message.content
+    assert other.model == "changed" and said != whole.choices[0].message.content
+    words = ("-p", "abc", "--adapter", adapter, "--max-tokens", 5, "--temperature", 0, "--json")
+    assert json.loads(puna("chat", nano, *words, cwd=tmp_path).stdout)["text"] == said
     assert whole.usage.completion_tokens <= 5 and streamed == whole.choices[0].message.content
     done = puna("serve", nano, "--port", port, cwd=tmp_path, code=2)
     assert f"{port}" in done.stderr and "try:" in done.stderr  # somebody is there already

@@ -122,7 +122,9 @@ class TinySession:
         self.closed = True
 
 
-def open_chat(model: str, *, dtype: str = "auto", threads=None, context: int | None = None) -> TinySession:
+def open_chat(
+    model: str, *, dtype: str = "auto", threads=None, context: int | None = None, adapters=None
+) -> TinySession:
     """A tiny session by name: known, endless (50 tokens a second) or random."""
     config = ModelConfig(
         hidden_size=264,

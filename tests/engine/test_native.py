@@ -3,16 +3,17 @@
 import numpy as np
 import pytest
 import torch
+from drawn import Drawn, definition, off
+from small_world import ByteTokenizer
 
+from puna.engine.engine import Engine
 from puna.engine.native import PAGE, NativeRunner, bytes_per_page, works_for
+from puna.engine.request import Request
 from puna.engine.step import Step
 from puna.errors import HardwareError
 from puna.kernels import llama
 from puna.model import frequencies, rope
-from puna.model.attend import mix
 from puna.model.config import HERD, ModelConfig, RopeScaling
-from puna.model.names import shapes
-from puna.model.weights import load
 from puna.quant.gguf import GgufWeights, write_gguf
 
 if reason := llama.works_here():
@@ -25,34 +26,7 @@ SCALED = CONFIG.model_copy(
 )
 WIDE = CONFIG.model_copy(update={"head_dim": 256, "num_attention_heads": 9, "num_key_value_heads": 1})
 IDS = np.random.default_rng(0).integers(0, 1001, 700).tolist()
-
-
-class Drawn:
-    """A model of this shape with drawn weights."""
-
-    where = "drawn"
-
-    def __init__(self, config, dtype=torch.float32):
-        self.config, dice = config, torch.Generator().manual_seed(1)
-        self.tensors = {}
-        for name, shape in shapes(config):
-            width = 0.5 if len(shape) == 1 else shape[-1] ** -0.5
-            self.tensors[name] = (torch.randn(shape, generator=dice) * width + (len(shape) == 1)).to(dtype)
-
-    def names(self):
-        return self.tensors.keys()
-
-    def shape(self, name):
-        return tuple(self.tensors[name].shape)
-
-    def kind(self, name):
-        return {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}[self.tensors[name].dtype]
-
-    def read(self, name):
-        return self.tensors[name]
-
-    def rows(self, name, first, last):
-        return self.tensors[name][first:last]
+PROMPTS = tuple(IDS[:520]), tuple(IDS[100:133])
 
 
 @pytest.fixture(scope="module")
@@ -67,42 +41,14 @@ def stored(tmp_path_factory):
     return written
 
 
-def bf16(x):
-    return x.bfloat16().float()
-
-
-def definition(weights, ids):
-    """Logits (T, V) of the torch model with keys, values and queries rounded as the native cache rounds them."""
-
-    def attend(layer, q, k, v):
-        return mix(
-            bf16(q * weights.config.head_dim**-0.5) * weights.config.head_dim**0.5,
-            *map(keys, (bf16(k), bf16(v))),
-        )
-
-    def keys(x):
-        return x.transpose(0, 1)
-
-    model = load(weights, torch.float32)
-    with torch.inference_mode():
-        return model(torch.tensor(ids), torch.arange(len(ids)), attend).numpy()
-
-
 def read(runner, ids, pages=None, cuts=()):
     """Logits of all rows, read in pieces that end at `cuts`."""
     pages, found, held = pages or list(range(runner.pages)), [], 0
     for end in (*cuts, len(ids)):
-        found.append(
-            runner.run(Step(ids[held:end], [0, end - held], [held], [pages], list(range(end - held))))
-        )
+        step = Step(ids[held:end], [0, end - held], [held], [pages], list(range(end - held)))
+        found.append(runner.run(step).logits)
         held = end
     return np.concatenate(found)
-
-
-def off(got, want):
-    """Mean Kullback-Leibler divergence in nats."""
-    p, q = (torch.tensor(x).double().log_softmax(-1) for x in (want, got))
-    return float((p.exp() * (p - q)).sum(-1).mean())
 
 
 @pytest.mark.parametrize("instructions", llama.native().instructions())
@@ -110,7 +56,7 @@ def off(got, want):
 def test_plain_weights_give_the_logits_of_the_torch_model(config, instructions):
     weights = Drawn(config)
     runner = NativeRunner(weights, 3, 2, instructions)
-    got, want = read(runner, IDS[:70]), definition(weights, IDS[:70])
+    got, (want, _) = read(runner, IDS[:70]), definition(weights, IDS[:70])
     np.testing.assert_allclose(got, want, atol=0.02)
     assert off(got, want) < 1e-5
 
@@ -118,13 +64,13 @@ def test_plain_weights_give_the_logits_of_the_torch_model(config, instructions):
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
 def test_a_folder_in_16_bits_is_read_without_loss(dtype):
     weights = Drawn(CONFIG, dtype)
-    assert off(read(NativeRunner(weights, 2, 1), IDS[:40]), definition(weights, IDS[:40])) < 1e-5
+    assert off(read(NativeRunner(weights, 2, 1), IDS[:40]), definition(weights, IDS[:40])[0]) < 1e-5
 
 
 @pytest.mark.parametrize("kind", [*llama.PACKED, "Q3_K", "IQ4_XS"])
 def test_every_kind_is_as_near_as_inputs_in_eight_bits_allow(stored, kind):
     weights = stored(kind)
-    got, want = read(NativeRunner(weights, 2, 2), IDS[:50]), definition(weights, IDS[:50])
+    got, (want, _) = read(NativeRunner(weights, 2, 2), IDS[:50]), definition(weights, IDS[:50])
     assert off(got, want) < (1e-5 if kind in ("F32", "F16", "BF16") else 2e-3)
 
 
@@ -139,9 +85,21 @@ def test_a_row_is_the_same_to_the_bit_however_it_is_read(stored, instructions):
     other = IDS[::-1][:40]
     alone = read(runner, other, list(range(44, 46)))
     together = Step(IDS[600:] + other, [0, 100, 140], [600, 0], [list(range(22)), [47, 46]], list(range(140)))
-    np.testing.assert_array_equal(runner.run(together), np.concatenate((whole[600:], alone)))
+    np.testing.assert_array_equal(runner.run(together).logits, np.concatenate((whole[600:], alone)))
     one = NativeRunner(weights, 22, 1, instructions)
     np.testing.assert_array_equal(read(one, IDS, None, (650,)), whole)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_hidden_states_are_those_of_the_torch_model_and_need_no_logits(threads):
+    weights = Drawn(SCALED)
+    runner = NativeRunner(weights, 3, threads)
+    rows = [0, 3, 4, 69]
+    hidden = runner.run(Step(IDS[:70], [0, 70], [0], [[2, 0, 1]], [69], rows))
+    np.testing.assert_allclose(hidden.hidden, definition(weights, IDS[:70])[1][rows], atol=0.02)
+    np.testing.assert_array_equal(hidden.logits, read(runner, IDS[:70])[69:])
+    alone = runner.run(Step(IDS[:70], [0, 70], [0], [[0, 1, 2]], [], [69]))
+    np.testing.assert_array_equal(alone.hidden, hidden.hidden[3:])
 
 
 def test_a_copied_page_is_read_like_its_source(stored):
@@ -149,8 +107,25 @@ def test_a_copied_page_is_read_like_its_source(stored):
     whole = read(runner, IDS[:50], [0, 1])
     runner.copy(1, 4)
     read(runner, IDS[100:150], [5, 1])  # writes over the source
-    again = runner.run(Step(IDS[45:50], [0, 5], [45], [[0, 4]], list(range(5))))
+    again = runner.run(Step(IDS[45:50], [0, 5], [45], [[0, 4]], list(range(5)))).logits
     np.testing.assert_array_equal(again, whole[45:])
+
+
+def test_vectors_of_texts_are_the_same_to_the_bit_however_they_are_cut_and_whatever_was_read(stored):
+    weights, found = stored("Q4_K"), {}
+    for rows, seen in ((512, 0), (40, 300), (17, 520)):
+        runner = NativeRunner(weights, 60, 1)
+        with Engine(
+            runner, CONFIG, ByteTokenizer([f"w{n}" for n in range(740)]), rows=rows, together=4
+        ) as engine:
+            assert seen == 0 or list(engine.submit(Request(ids=tuple(IDS[:seen]), max_tokens=1)))
+            for embed in ("mean", "last"):
+                streams = [engine.submit(Request(ids=ids, embed=embed, max_tokens=0)) for ids in PROMPTS]
+                vectors = [list(stream)[-1] for stream in streams]
+                for ids, event in zip(PROMPTS, vectors, strict=True):
+                    first = found.setdefault((embed, ids), event.embedding)
+                    np.testing.assert_array_equal(event.embedding, first)
+            assert vectors[0].usage.cached_tokens > 500
 
 
 def test_what_is_out_of_bounds_is_refused_and_harms_nothing(stored):
@@ -158,7 +133,7 @@ def test_what_is_out_of_bounds_is_refused_and_harms_nothing(stored):
     before = read(runner, IDS[:20])
     good = {"tokens": [1, 2], "starts": [0, 2], "held": [20], "pages": [[0]], "wanted": [1]}
     for wrong, problem in (({"tokens": [1, 1001]}, "outside the vocabulary"), ({"pages": [[2]]}, "outside the cache"),
-                           ({"held": [31]}, "without room"), ({"wanted": [2]}, "outside the batch"),
+                           ({"held": [31]}, "without room"), ({"wanted": [2]}, "outside the batch"), ({"hidden": [2]}, "outside the batch"),
                            ({"starts": [0, 1]}, "cover the rows"), ({"held": [-1]}, "without rows")):  # fmt: skip
         with pytest.raises(ValueError, match=problem):
             runner.run(Step(**(good | wrong)))

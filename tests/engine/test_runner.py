@@ -1,6 +1,7 @@
 """The torch runner over pages gives the logits of reading each text alone, from front to back."""
 
 import random
+from dataclasses import replace
 
 import pytest
 import torch
@@ -37,7 +38,7 @@ def step_of(parts, wanted=None):
 def test_reading_in_parts_equals_reading_all_at_once(parts):
     runner, here, got = TorchRunner(MODEL, 5, 3), 0, []
     for part in parts:
-        got.append(runner.run(step_of([(TEXTS[1][here : here + part], here, [4, 0, 1, 3])])))
+        got.append(runner.run(step_of([(TEXTS[1][here : here + part], here, [4, 0, 1, 3])])).logits)
         here += part
     torch.testing.assert_close(torch.cat([torch.from_numpy(rows) for rows in got]), at_once(TEXTS[1]))
 
@@ -56,7 +57,7 @@ def test_texts_read_side_by_side_are_as_if_alone_wherever_their_pages_lie(seed):
         counts = [min(dice.randint(1, 9), len(TEXTS[n]) - held[n]) for n in turn]
         chunks = [TEXTS[n][held[n] : held[n] + count] for n, count in zip(turn, counts, strict=True)]
         step = step_of([(ids, held[n], pages[n]) for ids, n in zip(chunks, turn, strict=True)])
-        for n, rows in zip(turn, torch.from_numpy(runner.run(step)).split(counts), strict=True):
+        for n, rows in zip(turn, torch.from_numpy(runner.run(step).logits).split(counts), strict=True):
             got[n].append(rows)
             held[n] += len(rows)
     for text, rows in zip(TEXTS, got, strict=True):
@@ -66,10 +67,20 @@ def test_texts_read_side_by_side_are_as_if_alone_wherever_their_pages_lie(seed):
 def test_only_wanted_rows_have_logits_and_there_may_be_none():
     runner = TorchRunner(MODEL, 8, 4)
     step = step_of([(TEXTS[1], 0, [0, 1, 2]), (TEXTS[2], 0, [3, 4])], wanted=[3, 16])
-    rows = torch.from_numpy(runner.run(step))
+    rows = torch.from_numpy(runner.run(step).logits)
     torch.testing.assert_close(rows, torch.stack([at_once(TEXTS[1])[3], at_once(TEXTS[2])[4]]))
-    nothing = runner.run(step_of([(TEXTS[1], 0, [0, 1, 2])], wanted=[]))
+    nothing = runner.run(step_of([(TEXTS[1], 0, [0, 1, 2])], wanted=[])).logits
     assert nothing.shape == (0, 90) and nothing.dtype == "float32"
+
+
+def test_hidden_states_are_what_the_head_reads_and_need_no_logits():
+    step = replace(
+        step_of([(TEXTS[1], 0, [0, 1, 2]), (TEXTS[2], 0, [3, 4])], wanted=[16]), hidden=[0, 11, 16]
+    )
+    outcome = TorchRunner(MODEL, 8, 4).run(step)
+    rows = MODEL.lm_head(torch.from_numpy(outcome.hidden))
+    torch.testing.assert_close(rows, torch.cat((at_once(TEXTS[1])[[0, 11]], at_once(TEXTS[2])[4:])))
+    torch.testing.assert_close(torch.from_numpy(outcome.logits), rows[2:])
 
 
 def test_a_copied_page_goes_on_like_the_original_and_shares_nothing():
@@ -78,7 +89,7 @@ def test_a_copied_page_goes_on_like_the_original_and_shares_nothing():
     runner.copy(0, 3)
     other = [*text[:6], 40, 41]
     for page, ids in ((3, other), (0, text[:8])):
-        rows = runner.run(step_of([(ids[6:], 6, [page])]))
+        rows = runner.run(step_of([(ids[6:], 6, [page])])).logits
         torch.testing.assert_close(torch.from_numpy(rows), at_once(ids)[6:])
 
 
@@ -92,7 +103,7 @@ def test_a_damaged_row_damages_no_other():
     model = random_llama(90)
     model.model.embed_tokens.weight[7] = float("nan")
     text = [id for id in TEXTS[3] if id != 7]
-    rows = TorchRunner(model, 4, 32).run(step_of([([7], 0, [0]), (text, 0, [1])]))
+    rows = TorchRunner(model, 4, 32).run(step_of([([7], 0, [0]), (text, 0, [1])])).logits
     assert torch.from_numpy(rows[0]).isnan().all()
     torch.testing.assert_close(torch.from_numpy(rows[1:]), at_once(text))
 

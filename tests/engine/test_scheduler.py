@@ -54,7 +54,7 @@ class World:
         assert ready <= {part.work for part in plan.parts}, "whoever writes is in every step"
         for _, source, target in plan.copies:
             self.runner.copy(source, target)
-        logits = self.runner.run(plan.step)
+        logits = self.runner.run(plan.step).logits
         self.scheduler.read(plan)
         self.trace.append({part.work.id: part.count for part in plan.parts})
         self._hand_out(plan, logits)
@@ -191,6 +191,15 @@ def test_prompts_that_begin_alike_and_come_at_once_are_read_once():
     assert works[1].waits == works[2].waits == "another request reads its beginning just now"
     world.run()
     assert world.runner.rows == 81 + 1 + 1 + 3 * 2 and works[1].cached == works[2].cached == 80
+
+
+def test_prompts_that_are_read_with_different_adapters_do_not_wait_for_each_other():
+    scheduler = Scheduler(Pages(200, PAGE), 48, 4)
+    for number in (2, 0, 2, 1):
+        scheduler.add(Work(f"{number}", list(range(80)), adapter=number))
+    step = scheduler.plan(48).step
+    assert step.adapters == [0, 1, 2], "side by side, each once"
+    assert [work.waits for work in scheduler.waiting] == ["another request reads its beginning just now"]
 
 
 def test_others_do_not_wait_behind_one_that_waits_for_its_beginning():

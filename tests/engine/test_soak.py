@@ -7,6 +7,7 @@ import random
 import threading
 from dataclasses import dataclass, field
 
+import numpy as np
 import pytest
 from hash_runner import HashRunner, hash_config, logits_after
 from small_world import ByteTokenizer
@@ -29,6 +30,7 @@ class Asked:
     request: Request
     limit: int
     patience: int  # cancelled after so many events, by whoever listens
+    salt: int  # its adapter
     events: list = field(default_factory=list)
 
     def holds(self):
@@ -40,7 +42,7 @@ class Asked:
         guide = GUIDES.guide(request.grammar) if request.grammar else None
         for event in events:
             for id in event.ids:
-                row = logits_after(ids)
+                row = logits_after(ids, salt=self.salt)
                 chosen = sampler.choose(row[: TOKENIZER.size], guide and guide.allowed())
                 assert chosen == id, "a draw depends on nothing else that runs"
                 if guide:
@@ -56,13 +58,24 @@ class Asked:
             )
         if last.finish == "error":
             assert "the step failed" in last.problem or ("damaged" in last.problem and POISON in ids)
+        if request.embed and last.finish == "length":
+            np.testing.assert_array_equal(last.embedding, vector(request, self.salt))
         if request.prompt_logprobs and last.finish == "length":
-            assert list(events[0].prompt_scores) == prompt_scores(request.ids)
+            assert list(events[0].prompt_scores) == prompt_scores(request.ids, self.salt)
 
 
-def prompt_scores(ids):
-    rows = (logits_after(ids[:n]) for n in range(1, len(ids)))
+def prompt_scores(ids, salt):
+    rows = (logits_after(ids[:n], salt=salt) for n in range(1, len(ids)))
     return [None, *(score(row, id, 0, TOKENIZER.size) for row, id in zip(rows, ids[1:], strict=True))]
+
+
+def vector(request, salt):
+    ids = request.ids
+    rows = [
+        logits_after(ids[:n], salt=salt)
+        for n in range(1 if request.embed == "mean" else len(ids), len(ids) + 1)
+    ]
+    return (sum(row.astype(np.float64) for row in rows) / len(rows)).astype(np.float32)
 
 
 class Crowd:
@@ -74,6 +87,16 @@ class Crowd:
         faults = random.Random(seed + 1)
         self.runner = HashRunner(PAGES, PAGE, POISON, lambda: faults.random() < 0.002)
         self.engine = Engine(self.runner, hash_config(CONTEXT), TOKENIZER, rows=24, together=8, waiting=16)
+        self.salts = {None: 0}
+        for name in ("one", "two"):
+            self.change(name)
+
+    def change(self, name):
+        """Another adapter under this name from now on."""
+        if name in self.salts:
+            self.engine.remove_adapter(name)
+        self.salts[name] = max(self.salts.values()) + 1
+        self.engine.add_adapter(name, self.salts[name])
 
     def ids(self):
         """New ones, or what someone began with, or a whole conversation and a next question."""
@@ -86,19 +109,24 @@ class Crowd:
 
     def ask(self):
         dice, ids = self.dice, self.ids()
-        most = dice.choice([0, 1, 5, 12, 12, 30, None])
+        adapter = dice.choice([None, None, None, "one", "two"])
+        embed = dice.choice([*[None] * 10, "mean", "last"])
+        most = 0 if embed else dice.choice([0, 1, 5, 12, 12, 30, None])
         asked = Asked(
             Request(
                 ids=ids,
                 sampling=Sampling(temperature=dice.choice([0.0, 1.0]), seed=dice.randrange(10**6)),
                 max_tokens=most,
                 logprobs=dice.choice([None, None, 0]),
-                prompt_logprobs=dice.random() < 0.1,
+                prompt_logprobs=not embed and dice.random() < 0.1,
+                embed=embed,
+                adapter=adapter,
                 priority=dice.choice([0, 0, 0, 1, -1]),
                 grammar=dice.choice([None, None, None, GRAMMAR]),
             ),
             CONTEXT - len(ids) if most is None else min(most, CONTEXT - len(ids)),
             dice.choice([1, 4]) if dice.random() < 0.15 else 10**9,
+            self.salts[adapter],
         )
 
         def deliver(event):
@@ -115,6 +143,8 @@ class Crowd:
     def go_on(self, count):
         for _ in range(count):
             self.ask()
+            if self.dice.random() < 0.01:
+                self.change("two")
             older = self.all[self.dice.randrange(len(self.all))]
             if self.dice.random() < 0.1:
                 self.engine.cancel(older.request.id)
@@ -130,6 +160,9 @@ def soak(count, seed=0):
     crowd.go_on(count)
     account = crowd.engine.pages.account()
     assert sorted(account.free + account.kept + account.held) == list(range(PAGES)) and account.held == []
+    assert len(crowd.runner.salts) == len(crowd.engine.pages.roots) == 3, (
+        "adapters that are gone left nothing"
+    )
     assert crowd.engine.running == 0 and crowd.engine.waits() == {}
     crowd.engine.close()
     for asked in crowd.all:

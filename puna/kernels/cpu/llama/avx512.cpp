@@ -18,7 +18,7 @@ namespace avx512 {
 
 extern const Kernels avx512_kernels;
 const Kernels avx512_kernels = {"avx512", avx512::multiply, avx512::take, avx512::norm, avx512::gate,
-                                avx512::add_to, avx512::turn, avx512::narrow, avx512::attend,
+                                avx512::add_to, avx512::turn, avx512::narrow, avx512::attend, avx512::busy,
                                 avx512::tops, avx512::weigh};
 
 }  // namespace puna::llama

@@ -22,6 +22,7 @@ using In = nb::ndarray<const T, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 template <class T>
 using Out = nb::ndarray<T, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 using Named = std::tuple<std::string, int64_t, int64_t>;  // kind, rows, inputs
+using NamedHalf = std::tuple<int64_t, std::string, In<uint8_t>, In<uint8_t>, float>;  // part, kind, down, up, scale
 
 Shape shape_of(const Named& named) {
   return {kind_named(std::get<0>(named)), std::get<1>(named), std::get<2>(named)};
@@ -38,13 +39,19 @@ void need(bool condition, const char* problem) {
 
 // A batch whose every number is inside what the model has; or std::invalid_argument.
 Batch batch_of(const Model& model, const In<int32_t>& tokens, const In<int32_t>& starts, const In<int32_t>& held,
-               const std::vector<std::vector<int32_t>>& pages, const In<int32_t>& wanted) {
-  Batch b{copied(tokens), copied(starts), copied(held), pages, copied(wanted)};
+               const std::vector<std::vector<int32_t>>& pages, const In<int32_t>& wanted, const In<int32_t>& hidden,
+               const In<int32_t>& adapters) {
+  Batch b{copied(tokens), copied(starts), copied(held), pages, copied(wanted), copied(hidden),
+          copied(adapters)};
   const auto rows = static_cast<int32_t>(b.tokens.size());
   need(b.starts.size() == b.held.size() + 1 && b.pages.size() == b.held.size(), "a start, a length and pages each");
+  need(b.adapters.empty() || b.adapters.size() == b.held.size(), "an adapter each, or none");
+  for (int32_t number : b.adapters) need(number == 0 || model.has_adapter(number), "an adapter that is not there");
   need(rows > 0 && b.starts.front() == 0 && b.starts.back() == rows, "sequences cover the rows");
   for (int32_t id : b.tokens) need(id >= 0 && id < model.config().words, "a token outside the vocabulary");
-  for (int32_t row : b.wanted) need(row >= 0 && row < rows, "a wanted row outside the batch");
+  for (const auto* asked : {&b.wanted, &b.hidden}) {
+    for (int32_t row : *asked) need(row >= 0 && row < rows, "a wanted row outside the batch");
+  }
   for (size_t s = 0; s < b.held.size(); s++) {
     const int64_t more = b.starts[s + 1] - b.starts[s];
     need(more > 0 && b.held[s] >= 0, "a sequence without rows");
@@ -108,10 +115,12 @@ int64_t chosen(const std::string& instructions, const In<float>& logits, const s
 }  // namespace
 
 NB_MODULE(_llama, module) {
-  module.attr("REVISION") = 2;  // the same number stands in puna/kernels/llama.py
+  nb::set_leak_warnings(false);  // a model that lives until the process ends is no leak
+  module.attr("REVISION") = 4;  // the same number stands in puna/kernels/llama.py
   module.def("instructions", &instructions);
   module.def("tile_bytes", [](const std::string& kind, int64_t inputs) { return tile_bytes(kind_named(kind), inputs); });
   module.def("bandwidth", &bandwidth, nb::call_guard<nb::gil_scoped_release>());
+  module.def("products", &products, nb::call_guard<nb::gil_scoped_release>());
   module.def("multiply", &multiply);
   module.def("packed_and_back", &packed_and_back);
   module.def("choose", &chosen);
@@ -153,6 +162,23 @@ NB_MODULE(_llama, module) {
              need(static_cast<int64_t>(from.size()) == model.config().width, "a norm of another width");
              model.put_norm(index, from.data());
            })
+      .def("put_adapter",
+           [](Model& model, int32_t number, int64_t rank, const std::vector<NamedHalf>& halves) {
+             need(number > 0 && rank > 0 && rank % ROWS == 0, "a number above 0, and a rank in tiles");
+             std::vector<Half> found;
+             for (const auto& [part, kind, down, up, scale] : halves) {
+               need(part >= 0 && part < model.config().layers * PARTS, "a part that no layer has");
+               const Shape& whole = model.shape(2 + part);
+               const Half half{part, kind_named(kind), down.data(), up.data(), scale};
+               need(half.kind >= Kind::F16, "numbers in codes");
+               need(static_cast<int64_t>(down.size()) == rank * stored_bytes(half.kind, whole.inputs) &&
+                        static_cast<int64_t>(up.size()) == whole.rows * stored_bytes(half.kind, rank), "other bytes");
+               found.push_back(half);
+             }
+             nb::gil_scoped_release released;
+             model.put_adapter(number, rank, found);
+           })
+      .def("drop_adapter", &Model::drop_adapter)
       .def("make_cache", &Model::make_cache)
       .def("copy_page",
            [](Model& model, int64_t source, int64_t target) {
@@ -162,12 +188,15 @@ NB_MODULE(_llama, module) {
            })
       .def("step",
            [](Model& model, In<int32_t> tokens, In<int32_t> starts, In<int32_t> held,
-              const std::vector<std::vector<int32_t>>& pages, In<int32_t> wanted, Out<float> logits) {
-             const Batch batch = batch_of(model, tokens, starts, held, pages, wanted);
+              const std::vector<std::vector<int32_t>>& pages, In<int32_t> wanted, In<int32_t> hidden,
+              In<int32_t> adapters, Out<float> logits, Out<float> states) {
+             const Batch batch = batch_of(model, tokens, starts, held, pages, wanted, hidden, adapters);
              need(logits.shape(0) == batch.wanted.size() &&
                       static_cast<int64_t>(logits.shape(1)) == model.config().words, "logits of another shape");
+             need(states.shape(0) == batch.hidden.size() &&
+                      static_cast<int64_t>(states.shape(1)) == model.config().width, "hidden states of another shape");
              nb::gil_scoped_release released;
-             model.step(batch, logits.data(), nullptr);
+             model.step(batch, logits.data(), states.data());
            })
       .def_prop_ro("bytes", &Model::bytes)
       .def_prop_ro("threads", &Model::threads)

@@ -60,10 +60,12 @@ struct Kernels {
   void (*turn)(float* head, const float* cos_sin, int width);
   void (*narrow)(const float* numbers, float scale, int64_t n, uint16_t* out);  // times scale, to bf16
   void (*attend)(const Heads& heads, const Mixed& mixed, float* room);  // room: ATTEND_ROOM floats
+  int32_t (*busy)(int64_t turns);  // BUSY_PRODUCTS multiplications of bytes a turn, to learn how fast they can be
   // Of each SIDE numbers of a row: the greatest, NaN where one is; and the sum of exp((x - most) * per).
   void (*tops)(const double* row, int64_t blocks, double* most);
   void (*weigh)(const double* row, int64_t blocks, double most, double per, double* sums);
 };
+constexpr int BUSY_SUMS = 12, BUSY_PRODUCTS = BUSY_SUMS * ROWS * 4;
 constexpr int64_t SIDE = 64;
 constexpr int MOST_ROWS = 8, PART = 256;  // queries at once; positions at once
 constexpr int ATTEND_ROOM = 2 * MOST_ROWS * PART;

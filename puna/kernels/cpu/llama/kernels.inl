@@ -280,3 +280,17 @@ void turn(float* head, const float* cos_sin, int width) {
 void narrow(const float* numbers, float scale, int64_t n, uint16_t* out) {
   for (int64_t i = 0; i < n; i += 16) store_bf16(out + i, mul(load(numbers + i), every(scale)));
 }
+
+int32_t busy(int64_t turns) {
+  const uint8_t weights[4 * ROWS] = {1, 2, 3};
+  int8_t four[4] = {1, -1, 1, -1};
+  Ints sums[BUSY_SUMS];
+  for (auto& s : sums) s = ints(0);
+  const Bytes w = bytes(weights);
+  for (int64_t n = 0; n < turns; n++) {
+    four[0] = static_cast<int8_t>(n);
+    for (auto& s : sums) s = dot_narrow(s, w, four);
+  }
+  for (int i = 1; i < BUSY_SUMS; i++) sums[0] = add(sums[0], sums[i]);
+  return static_cast<int32_t>(sum(floats(sums[0])));
+}

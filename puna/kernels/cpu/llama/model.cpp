@@ -13,11 +13,6 @@ namespace {
 constexpr int64_t LARGE = 2 << 20;  // a large page
 constexpr int PIECE = 512;  // positions mixed apart and then put together: a row's sums never depend on its batch
 
-template <class T>
-void room(std::vector<T>& v, int64_t size) {
-  if (static_cast<int64_t>(v.size()) < size) v.resize(static_cast<size_t>(size));
-}
-
 bool is_plain(Kind kind) { return kind == Kind::F16 || kind == Kind::BF16 || kind == Kind::F32; }
 }  // namespace
 
@@ -96,9 +91,9 @@ void Model::copy_page(int64_t source, int64_t target) {
   }
 }
 
-void Model::step(const Batch& batch, float* logits, float* hidden) {
+void Model::step(const Batch& batch, float* logits, float* states) {
   plan(batch);
-  const std::function<void(int)> all = [&](int t) { work(batch, t, logits, hidden); };
+  const std::function<void(int)> all = [&](int t) { work(batch, t, logits, states); };
   pool_.run(all);
 }
 
@@ -116,6 +111,7 @@ void Model::plan(const Batch& batch) {
     room(own.tile, rows * ROWS), room(own.up, rows * ROWS);
   }
   plan_attention(batch);
+  plan_adapters(batch);
 }
 
 void Model::plan_attention(const Batch& batch) {
@@ -148,11 +144,11 @@ void Model::plan_attention(const Batch& batch) {
   if (static_cast<int64_t>(done_.size()) < place) done_ = std::vector<std::atomic<int>>(static_cast<size_t>(place));
 }
 
-void Model::work(const Batch& batch, int t, float* logits, float* hidden) {
+void Model::work(const Batch& batch, int t, float* logits, float* states) {
   begin(batch, t);
   pool_.wait();
   for (int64_t n = 0; n < config_.layers; n++) layer(batch, n, t);
-  end(batch, t, logits, hidden);
+  end(batch, t, logits, states);
 }
 
 // Embeddings, and each row's angles: cos of a pair twice, and -sin, sin.
@@ -186,6 +182,7 @@ void Model::layer(const Batch& batch, int64_t n, int t) {
   const Matrix &q = part(n, Q), &k = part(n, K), &v = part(n, V), &gate = part(n, GATE), &up = part(n, UP);
   const Activations& read = prepare(t, rows, c.width, {&q, &k, &v}, normed(norms_[static_cast<size_t>(2 * n)]));
   const int64_t tiles[] = {q.shape.tiles(), k.shape.tiles(), v.shape.tiles()}, all = tiles[0] + tiles[1] + tiles[2];
+  lower(n, {Q, K, V}, read, t);
   int64_t begin, end;
   while (pool_.share(all, std::max<int64_t>(1, all / (8 * pool_.threads())), begin, end)) {
     for (int64_t i = begin; i < end; i++) {
@@ -193,6 +190,7 @@ void Model::layer(const Batch& batch, int64_t n, int t) {
       const int64_t tile = i - (which > 0 ? tiles[0] : 0) - (which > 1 ? tiles[1] : 0);
       const Matrix& m = part(n, static_cast<Part>(which));
       kernels_->multiply(m.shape.kind, m.tile(*arena_, tile), read, 0, rows, qkv_.data() + i * ROWS, stride);
+      raise(n, static_cast<Part>(which), which, tile, qkv_.data() + i * ROWS, stride, t);
     }
   }
   pool_.wait();
@@ -202,28 +200,30 @@ void Model::layer(const Batch& batch, int64_t n, int t) {
   pool_.wait();
   const Activations& told = prepare(t, rows, mixed_width, {&part(n, O)},
                                     [&](int64_t m) { return mixed_.data() + m * mixed_width; });
-  add_product(t, part(n, O), told, rows);
+  add_product(t, n, O, told, rows);
   const Activations& again =
       prepare(t, rows, c.width, {&gate, &up}, normed(norms_[static_cast<size_t>(2 * n + 1)]));
+  lower(n, {GATE, UP}, again, t);
   while (pool_.share(gate.shape.tiles(), std::max<int64_t>(1, gate.shape.tiles() / (8 * pool_.threads())), begin, end)) {
     for (int64_t i = begin; i < end; i++) {
       float* out = hidden_.data() + i * ROWS;
       kernels_->multiply(gate.shape.kind, gate.tile(*arena_, i), again, 0, rows, out, c.hidden);
       kernels_->multiply(up.shape.kind, up.tile(*arena_, i), again, 0, rows, own.up.data(), ROWS);
+      raise(n, GATE, 0, i, out, c.hidden, t), raise(n, UP, 1, i, own.up.data(), ROWS, t);
       for (int64_t m = 0; m < rows; m++) kernels_->gate(out + m * c.hidden, own.up.data() + m * ROWS, ROWS);
     }
   }
   pool_.wait();
   const Activations& wide =
       prepare(t, rows, c.hidden, {&part(n, DOWN)}, [&](int64_t m) { return hidden_.data() + m * c.hidden; });
-  add_product(t, part(n, DOWN), wide, rows);
+  add_product(t, n, DOWN, wide, rows);
 }
 
 // Rows of numbers as `readers` want them. Few rows: each thread makes its own, which is quicker than to wait.
 template <class Row>
 const Activations& Model::prepare(int t, int64_t rows, int64_t inputs, std::initializer_list<const Matrix*> readers,
                                   Row row) {
-  bool plain = false, codes = false;
+  bool plain = !stretches_.empty(), codes = false;
   for (const Matrix* m : readers) (is_plain(m->shape.kind) ? plain : codes) = true;
   if (rows == 1) {
     Activations& own = own_[static_cast<size_t>(t)].own;
@@ -239,13 +239,16 @@ const Activations& Model::prepare(int t, int64_t rows, int64_t inputs, std::init
 }
 
 // x += the product, by whoever has time; then all wait.
-void Model::add_product(int t, const Matrix& matrix, const Activations& x, int64_t rows) {
+void Model::add_product(int t, int64_t layer, Part which, const Activations& x, int64_t rows) {
+  const Matrix& matrix = part(layer, which);
+  lower(layer, {which}, x, t);
   const int64_t tiles = matrix.shape.tiles();
   float* tile = own_[static_cast<size_t>(t)].tile.data();
   int64_t begin, end;
   while (pool_.share(tiles, std::max<int64_t>(1, tiles / (8 * pool_.threads())), begin, end)) {
     for (int64_t i = begin; i < end; i++) {
       kernels_->multiply(matrix.shape.kind, matrix.tile(*arena_, i), x, 0, rows, tile, ROWS);
+      raise(layer, which, 0, i, tile, ROWS, t);
       for (int64_t m = 0; m < rows; m++) kernels_->add(x_.data() + m * config_.width + i * ROWS, tile + m * ROWS, ROWS);
     }
   }
@@ -339,21 +342,20 @@ void Model::put_together(const float* parts, int r, int pieces, float* out) cons
   for (int64_t d = 0; d < width; d++) out[d] /= sum;
 }
 
-// The wanted rows, normed, and their logits.
-void Model::end(const Batch& batch, int t, float* logits, float* hidden) {
+// Hidden states as asked, and the logits of the wanted rows.
+void Model::end(const Batch& batch, int t, float* logits, float* states) {
   const Config& c = config_;
-  const auto wanted = static_cast<int64_t>(batch.wanted.size());
+  const auto wanted = static_cast<int64_t>(batch.wanted.size()), asked = static_cast<int64_t>(batch.hidden.size());
   Thread& own = own_[static_cast<size_t>(t)];
+  const auto normed = [&](int32_t row, float* out) {
+    kernels_->norm(x_.data() + row * c.width, norms_.back().data(), c.width, c.eps, out);
+    return out;
+  };
+  for (int64_t i = t; i < asked; i += pool_.threads()) normed(batch.hidden[static_cast<size_t>(i)], states + i * c.width);
   if (wanted == 0) return;
   const Activations& x = prepare(t, wanted, c.width, {&head()}, [&](int64_t i) {
-    const float* row = x_.data() + batch.wanted[static_cast<size_t>(i)] * c.width;
-    kernels_->norm(row, norms_.back().data(), c.width, c.eps, own.normed.data());
-    if (hidden && i % pool_.threads() == t) {
-      std::memcpy(hidden + i * c.width, own.normed.data(), static_cast<size_t>(c.width) * sizeof(float));
-    }
-    return own.normed.data();
+    return normed(batch.wanted[static_cast<size_t>(i)], own.normed.data());
   });
-  if (!logits) return;
   const int64_t tiles = head().shape.tiles();
   int64_t begin, end;
   while (pool_.share(tiles, std::max<int64_t>(1, tiles / (8 * pool_.threads())), begin, end)) {

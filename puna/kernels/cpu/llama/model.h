@@ -2,6 +2,7 @@
 #pragma once
 #include <atomic>
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -17,6 +18,11 @@ struct Config {
 };
 
 enum Part { Q, K, V, O, GATE, UP, DOWN, PARTS };  // of a layer
+
+template <class T>
+void room(std::vector<T>& v, int64_t size) {
+  if (static_cast<int64_t>(v.size()) < size) v.resize(static_cast<size_t>(size));
+}
 
 // Memory in large pages, zeros at first; taken from the machine only where it is touched.
 class Arena {
@@ -39,6 +45,16 @@ struct Batch {
   std::vector<int32_t> held;       // (sequences,): positions in the cache before
   std::vector<std::vector<int32_t>> pages;  // of each sequence, with room for what is new
   std::vector<int32_t> wanted;     // rows whose logits are asked for
+  std::vector<int32_t> hidden;     // rows whose last hidden states are asked for
+  std::vector<int32_t> adapters;   // of each sequence, 0: none; or empty
+};
+
+// What an adapter adds to one matrix, as plain numbers of one kind: down (rank, inputs), up (rows, rank).
+struct Half {
+  int64_t part;  // layer * PARTS + Part
+  Kind kind;
+  const uint8_t *down, *up;  // up: rows of q and k in GGUF's order
+  float scale;
 };
 
 class Model {
@@ -54,10 +70,15 @@ class Model {
   void put_norm(int64_t index, const float* from);  // two of every layer, then the last
   void make_cache(int64_t pages, int64_t page);     // forgets what was there
 
+  // `rank` is the same for all of an adapter, a multiple of 16: lower ones are filled with zeros.
+  void put_adapter(int32_t number, int64_t rank, const std::vector<Half>& halves);
+  void drop_adapter(int32_t number);
+  bool has_adapter(int32_t number) const { return adapters_.count(number); }
+
   void copy_page(int64_t source, int64_t target);
 
-  // Reads the batch. logits (wanted, words); hidden (wanted, width), normed: either may be null.
-  void step(const Batch& batch, float* logits, float* hidden);
+  // Reads the batch. logits (wanted, words); states (hidden, width), normed.
+  void step(const Batch& batch, float* logits, float* states);
 
   const Config& config() const { return config_; }
   const Kernels& kernels() const { return *kernels_; }
@@ -84,10 +105,24 @@ class Model {
   };
   struct Thread {  // what a thread alone writes to
     Activations own;
-    std::vector<float> normed, tile, up, room, mixed;
+    std::vector<float> normed, tile, up, room, mixed, raised;
   };
+  struct LowRank {  // no rows: nothing
+    Matrix down, up;
+    float scale;
+  };
+  struct Adapter {
+    int64_t rank;
+    std::vector<LowRank> parts;  // (layers * PARTS,)
+    std::unique_ptr<Arena> arena;
+  };
+  struct Stretch {  // rows with the same adapter
+    const Adapter* adapter;
+    int64_t first, rows;
+  };
+  static constexpr size_t SIDES = 3;  // parts that read the same x, at most
 
-  void work(const Batch& batch, int t, float* logits, float* hidden);
+  void work(const Batch& batch, int t, float* logits, float* states);
   void layer(const Batch& batch, int64_t layer, int t);
   void plan(const Batch& batch);
   void plan_attention(const Batch& batch);
@@ -96,11 +131,15 @@ class Model {
   void mix(const Batch& batch, int64_t layer, int t);
   void mix_one(const Batch& batch, int64_t layer, const Item& item, Thread& own);
   void put_together(const float* parts, int r, int pieces, float* out) const;
-  void end(const Batch& batch, int t, float* logits, float* hidden);
+  void end(const Batch& batch, int t, float* logits, float* states);
+
+  void plan_adapters(const Batch& batch);
+  void lower(int64_t layer, std::initializer_list<Part> parts, const Activations& x, int t);
+  void raise(int64_t layer, Part part, int side, int64_t tile, float* out, int64_t stride, int t);
 
   template <class Row>
   const Activations& prepare(int t, int64_t rows, int64_t inputs, std::initializer_list<const Matrix*> readers, Row row);
-  void add_product(int t, const Matrix& matrix, const Activations& x, int64_t rows);
+  void add_product(int t, int64_t layer, Part part, const Activations& x, int64_t rows);
   void lay_out(const std::vector<Shape>& shapes);
   const Matrix& part(int64_t layer, Part which) const {
     return matrices_[static_cast<size_t>(2 + layer * PARTS + which)];
@@ -115,6 +154,7 @@ class Model {
   Pool pool_;
   std::unique_ptr<Arena> arena_, keys_, values_;
   int64_t bytes_ = 0, pages_ = 0, page_ = 0;
+  std::map<int32_t, Adapter> adapters_;
 
   std::vector<Thread> own_;
   Activations shared_;
@@ -123,10 +163,15 @@ class Model {
   std::vector<int32_t> sequence_;  // of a row
   std::vector<Run> runs_;
   std::vector<Item> items_;
+  std::vector<Stretch> stretches_;  // of the step; none: no sequence has an adapter
+  std::vector<Activations> lowered_;  // SIDES of each stretch
   std::vector<std::atomic<int>> done_;  // pieces of the queries whose first piece has this place
 };
 
 // Bytes a second that so many threads read of memory, the best of a few tries.
 double bandwidth(int threads);
+
+// Products and sums of bytes a second, in registers: two for each multiplication, as is usual.
+double products(int threads);
 
 }  // namespace puna::llama

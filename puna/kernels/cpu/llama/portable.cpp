@@ -17,7 +17,7 @@ namespace portable {
 
 extern const Kernels portable_kernels;
 const Kernels portable_kernels = {"portable", portable::multiply, portable::take, portable::norm, portable::gate,
-                                portable::add_to, portable::turn, portable::narrow, portable::attend,
+                                portable::add_to, portable::turn, portable::narrow, portable::attend, portable::busy,
                                 portable::tops, portable::weigh};
 
 }  // namespace puna::llama

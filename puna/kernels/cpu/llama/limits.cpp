@@ -1,4 +1,5 @@
-// How fast all threads together read memory: what decoding is held against.
+// What this machine can do: how fast all threads together read memory, which is what decoding is held against, and how
+// fast they multiply bytes, which is what reading a prompt is held against.
 #include <algorithm>
 #include <chrono>
 
@@ -32,6 +33,22 @@ double bandwidth(int threads) {
     best = std::max(best, static_cast<double>(SIZE) / took.count());
   }
   return sums[0] == 1 ? 0 : best;  // the sums are of use, so the reading is not left out
+}
+
+double products(int threads) {
+  constexpr int64_t ROUNDS = 6, TURNS = 200'000;
+  const Kernels& k = kernels();
+  Pool pool(threads);
+  std::vector<int32_t> sums(static_cast<size_t>(pool.threads()) * 64);
+  const std::function<void(int)> work = [&](int t) { sums[static_cast<size_t>(t) * 64] = k.busy(TURNS); };
+  double best = 0;
+  for (int64_t n = 0; n < ROUNDS; n++) {
+    const auto begun = std::chrono::steady_clock::now();
+    pool.run(work);
+    const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begun;
+    best = std::max(best, static_cast<double>(pool.threads() * TURNS * BUSY_PRODUCTS) * 2 / took.count());
+  }
+  return sums[0] == 1 ? 0 : best;
 }
 
 }  // namespace puna::llama
