@@ -24,6 +24,8 @@ def logits_after(ids, poison=None, salt=0):
 class HashRunner:
     """fails: called before each step; true: the step fails, half-way."""
 
+    logits = staticmethod(logits_after)
+
     def __init__(self, pages, page, poison=None, fails=lambda: False):
         self.pages, self.page, self.size = pages, page, ROWS.shape[1]
         self.poison, self.fails = poison, fails
@@ -72,7 +74,7 @@ class HashRunner:
     def _row(self, step, row):
         index = next(i for i, (a, b) in enumerate(pairwise(step.starts)) if a <= row < b)
         held = self.cache[step.pages[index]].flatten()[: step.held[index] + row - step.starts[index] + 1]
-        return logits_after(held.tolist(), self.poison)
+        return self.logits(held.tolist(), self.poison)
 
 
 def hash_config(context):

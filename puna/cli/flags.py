@@ -25,6 +25,8 @@ class Loading:
     """Processor threads; all cores if not given."""
     context: Count = None
     """Most tokens to remember; the model's own limit if not given."""
+    speculate: str = "auto"
+    """Who guesses what comes next, so that it comes sooner: off, ngram (by what was read), a small MODEL."""
 
 
 @Parameter(name="*", group="Answer")
@@ -78,6 +80,17 @@ class Forming:
         forms += [Grammar("regex", self.regex)] if self.regex is not None else []
         need(len(forms) < 2, "an answer has one form: --json-schema, --regex or --grammar")
         return forms[0] if forms else None
+
+
+@Parameter(name="*", group="Output")
+@dataclass(frozen=True, kw_only=True)
+class Telling:
+    """What is written beside an answer, or instead of it."""
+
+    json: bool = False
+    """One JSON object instead of text, for -p and pipes."""
+    stats: bool = False
+    """Tokens and times of each answer, on stderr."""
 
 
 def read_text(path: Path) -> str:

@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,13 +30,7 @@ def opened(model: str, loading: Loading, adapters: Mapping[str, Path] | None = N
         from puna.engine.load import open_chat  # brings numpy, and torch where there is no native step
 
         with listening(chosen.append):
-            session = open_chat(
-                model,
-                dtype=loading.dtype,
-                threads=loading.threads,
-                context=loading.context,
-                adapters=adapters,
-            )
+            session = open_chat(model, **asdict(loading), adapters=adapters)
     _tell_if_slow(chosen)
     try:
         yield session

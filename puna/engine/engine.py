@@ -18,6 +18,7 @@ import numpy as np
 
 from puna import log
 from puna.engine.adapters import Adapters
+from puna.engine.draft import Drafts
 from puna.engine.grammar import Guides
 from puna.engine.pages import Pages
 from puna.engine.request import Event, Finish, Request
@@ -37,8 +38,11 @@ class Engine:
 
     context: positions a request may take, prompt and answer together; None: what the model was made for,
     as far as the cache reaches. rows: read at most in a step. together: requests that run at once; waiting:
-    how many more may be there.
+    how many more may be there. drafts: who guesses what comes next; None: nobody. To be set before the first
+    request.
     """
+
+    drafts: Drafts | None = None
 
     def __init__(
         self,
@@ -145,7 +149,8 @@ class Engine:
 
     def check(self, request: Request) -> None:
         """RequestError if this request could never be served; says what, where and what to try."""
-        _check_ids(request.ids, self.size)
+        need(request.ids, "the prompt is empty", "at least one token", RequestError)
+        _check_ids((*request.ids, *request.prediction), self.size)
         _check_settings(request, self.size)
         self.adapters.number(request.adapter)
         wanted = len(request.ids) + (request.max_tokens != 0)
@@ -170,6 +175,7 @@ class Engine:
             while self._wait():
                 self._obey()
                 self._end_cancelled()
+                self._guess()
                 plan = self.scheduler.plan(self._prompt_rows)
                 if plan is not None:
                     self._make(plan)
@@ -228,6 +234,19 @@ class Engine:
         for task in tasks:
             self._advance(task, partial(task.last_event, "cancelled"))
 
+    def _guess(self) -> None:
+        """Let what running requests may write next be guessed. Who cannot is not asked again."""
+        if self.drafts is None:
+            return
+        tasks = [self._tasks[work.id] for work in self.scheduler.running]
+        try:
+            self.drafts.guess(tasks)
+        except Exception:  # broad, too: nobody's answer depends on it
+            log.event("engine.error", drafts=type(self.drafts).__name__, traceback=traceback.format_exc())
+            self.drafts = None
+            for task in tasks:
+                task.work.guess = []
+
     def _make(self, plan: Plan) -> None:
         """Make one step. If it fails, all requests of it end with the error; the others go on."""
         begun = time.monotonic()
@@ -254,9 +273,16 @@ class Engine:
         for part, rows, states in zip(plan.parts, logits, hidden, strict=True):
             task = self._tasks[part.work.id]
             if part.wanted:
-                self._advance(task, partial(task.take, rows, part.first))
+                self._advance(task, partial(self._take, task, rows, part.first))
             elif part.hidden:
                 self._advance(task, partial(task.pool, states))
+
+    def _take(self, task: Task, rows: np.ndarray, first: int) -> Event | None:
+        """What a request makes of its rows. What was guessed right is read already."""
+        event = task.take(rows, first)
+        if event and event.ids:
+            self.scheduler.accept(task.work, len(event.ids) - 1)
+        return event
 
     def _advance(self, task: Task, act: Callable[[], Event | None]) -> None:
         """Let one request go on, and tell what is new. What goes wrong in it ends it alone."""
@@ -273,6 +299,8 @@ class Engine:
     def _forget(self, task: Task, finish: Finish) -> None:
         """The request is over. What it read is kept for the next, unless it went wrong."""
         self.scheduler.end(task.work, keep=finish != "error")
+        if self.drafts is not None:
+            self.drafts.end(task)
         with self._changed:
             del self._tasks[task.request.id]
             if task.work.adapter:
@@ -335,7 +363,6 @@ def _said(problem: Exception) -> str:
 
 
 def _check_ids(ids: Sequence[int], size: int) -> None:
-    need(ids, "the prompt is empty", "at least one token", RequestError)
     if min(ids) < 0 or max(ids) >= size:
         outside = next(id for id in ids if not 0 <= id < size)
         raise RequestError(f"{outside} is no token of this model; it knows 0 to {size - 1}")

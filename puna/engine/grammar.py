@@ -25,7 +25,7 @@ from puna.errors import RequestError, need
 LONGEST = 2**16  # characters of one grammar
 KEPT = 2**17  # characters of compiled grammars that are kept for who asks again
 STACK = 2**28  # bytes of address space; what 2**16 characters of rules can need, and more
-LIMITS = {"step_max_items": 10_000, "max_lexer_states": 50_000, "verbose_errors": False}
+LIMITS: dict[str, Any] = {"step_max_items": 10_000, "max_lexer_states": 50_000, "verbose_errors": False}
 PATIENCE_S = 1.0  # for one mask; most take microseconds
 SPACE = {"whitespace_pattern": r" |\n[ \t]{0,40}"}  # between the parts of JSON: it must not go on for ever
 NAMES = {"json": "the JSON schema", "regex": "the regex", "grammar": "the grammar"}

@@ -8,12 +8,14 @@ from typing import Any
 
 from puna import hardware, hub, log
 from puna.engine import native
+from puna.engine.draft import Drafts, Lookup
+from puna.engine.draft_model import LARGEST, ModelDrafts
 from puna.engine.engine import Engine
 from puna.engine.pages import cache_pages
 from puna.engine.request import Sampling
 from puna.engine.step import Runner
 from puna.errors import PunaError, TokenizerError, need
-from puna.model.config import ModelConfig, read_json
+from puna.model.config import ModelConfig, parameters, read_json
 from puna.model.lora import read_adapter
 from puna.model.weights import Weights
 from puna.quant.source import open_weights
@@ -46,11 +48,13 @@ def open_chat(
     threads: int | None = None,
     context: int | None = None,
     adapters: Mapping[str, Path] | None = None,
+    speculate: str = "auto",
 ) -> Session:
     """Open a MODEL, with adapters from PEFT's folders by name. `threads`: None: every core we may use.
 
     `dtype` auto takes the weights as they are stored through the native step, where there is one and no GPU;
-    f32, bf16 and f16 compute with those numbers in torch.
+    f32, bf16 and f16 compute with those numbers in torch. `speculate`: who guesses what comes next: off,
+    ngram, a smaller MODEL of the same vocabulary, or auto.
     """
     place = hub.find(model)
     weights, threads = open_weights(place), threads or hardware.cores()
@@ -64,6 +68,7 @@ def open_chat(
     engine = Engine(runner, weights.config, tokenizer, context=context)
     for name, adapter in found.items():
         engine.add_adapter(name, adapter)
+    engine.drafts = open_drafts(speculate, engine, tokenizer, dtype, threads)
     name = model if model in hub.ALIASES else place.path.name
     return Session(name, weights.config, tokenizer, template, engine, recommended(place))
 
@@ -81,6 +86,37 @@ def open_runner(weights: Weights, dtype: str, threads: int, context: int) -> Run
     free = hardware.available_memory()
     pages = cache_pages(context, native.bytes_per_page(weights.config), free, native.PAGE)
     return native.NativeRunner(weights, pages, threads)
+
+
+def open_drafts(
+    speculate: str, engine: Engine, tokenizer: Tokenizer, dtype: str, threads: int
+) -> Drafts | None:
+    """Who guesses for an engine; auto: ngram with the native step, else nobody.
+
+    There a row does not depend on what is read beside it, so guesses change no answer. In torch it does, in
+    its last bits: of two tokens that are nearly as good, the other one may be written.
+    """
+    if speculate == "off" or (speculate == "auto" and not isinstance(engine.runner, native.NativeRunner)):
+        return None
+    if speculate in ("auto", "ngram"):
+        return Lookup()
+    place = hub.find(speculate)
+    weights = open_weights(place)
+    share = parameters(weights.config) / parameters(engine.config)
+    need(
+        share < LARGEST,
+        f"--speculate {speculate}: {share:.0%} of the large model's size, it would gain nothing",
+        "a smaller one, or --speculate ngram",
+    )
+    same = _tokenizer(place.path, weights.config.vocab_size).fingerprint() == tokenizer.fingerprint()
+    need(
+        same,
+        f"--speculate {speculate}: its vocabulary is not that of the model it would guess for",
+        "a smaller model of the same family, or --speculate ngram",
+        TokenizerError,
+    )
+    context = min(engine.context, weights.config.max_position_embeddings)
+    return ModelDrafts(open_runner(weights, dtype, threads, context), context, share)
 
 
 def _has_gpu() -> bool:

@@ -71,6 +71,7 @@ class Request:
     grammar: Grammar | None = None  # then the answer ends when it is whole, with "stop"
     special_text: bool = False  # whether special tokens appear in the text
     priority: int = 0  # larger first; a request of less priority may have to stop and go on later
+    prediction: tuple[int, ...] = ()  # what the answer may be like: a source of guesses, never more
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
 
 
@@ -92,15 +93,21 @@ class Usage:
     completion_tokens: int = 0
     first_token_s: float = 0.0
     total_s: float = 0.0
+    guessed_tokens: int = 0  # read ahead of their turn, as what may come next
+    accepted_tokens: int = 0  # of those, right: written without a step of their own
 
 
 @dataclass(frozen=True)
 class Event:
-    """What is new. `text` never holds half a character or the beginning of a stop string."""
+    """What is new: of one step, so several ids where guesses were right.
+
+    `text` never holds half a character or the beginning of a stop string.
+    """
 
     ids: tuple[int, ...] = ()
     text: str = ""
-    scores: tuple[TokenScore, ...] = ()
+    scores: tuple[TokenScore, ...] = ()  # one for each id, where asked for
+    starts: tuple[int, ...] = ()  # of each id, how much of `text` came before it
     prompt_scores: tuple[TokenScore | None, ...] = ()  # first event only; None for the first token
     # (D,) fp32: the last hidden states of all ids of the prompt, their mean or the last one; not normalised
     embedding: "np.ndarray | None" = field(default=None, compare=False)

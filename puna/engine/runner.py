@@ -92,6 +92,7 @@ class TorchRunner:
         for name, part in adapter.parts.items():
             projection = self.model.get_submodule(name)
             like = projection.weight
+            assert isinstance(like, Tensor)
             down, up = (torch.from_numpy(to_fp32(part.kind, half)).to(like) for half in (part.down, part.up))
             changes[projection] = _Change(down, up, part.scale)
             if projection not in self._heard:

@@ -10,6 +10,7 @@ and nothing else that runs can change it.
 
 import math
 import random
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -29,6 +30,7 @@ class Sampler:
         self.sampling = s = sampling
         self.random = random.Random(s.seed)
         self.find = choose if llama.works_here() else choose_natively
+        self.uniforms: deque[float] = deque()  # drawn ahead, for the next tokens in turn
         seen, written, biased = (
             s.repetition_penalty != 1,
             s.presence_penalty or s.frequency_penalty,
@@ -49,13 +51,31 @@ class Sampler:
 
         allowed: only ids whose bit is set, bit id % 32 of word id // 32.
         """
-        uniform = self.random.random() if self.sampling.temperature else 0.0
-        chosen = self.find(logits, self.sampling, self.marks, allowed, uniform)
+        chosen = self._found(logits, allowed, 0)
+        if self.uniforms:
+            self.uniforms.popleft()
         if len(self.marks.seen):
             self.marks.seen[chosen] = True
         if len(self.marks.written):
             self.marks.written[chosen] += 1
         return chosen
+
+    def foresee(self, logits: np.ndarray, ahead: int) -> int:
+        """What `choose` would give for these logits after `ahead` other tokens; nothing counts as written.
+
+        So a guess for a request that draws is drawn with the number that its own token will be drawn with.
+        """
+        return self._found(logits, None, ahead)
+
+    def _found(self, logits: np.ndarray, allowed: np.ndarray | None, ahead: int) -> int:
+        return self.find(logits, self.sampling, self.marks, allowed, self._uniform(ahead))
+
+    def _uniform(self, ahead: int) -> float:
+        if self.sampling.temperature == 0:
+            return 0.0
+        while len(self.uniforms) <= ahead:
+            self.uniforms.append(self.random.random())
+        return self.uniforms[ahead]
 
 
 @dataclass(frozen=True)

@@ -1,15 +1,16 @@
 """What the next step reads, and who waits for what. Plain Python, and nothing here depends on a clock.
 
-Every running request that writes gets one row a step; what is left of the step's rows is shared by prompts
-that are being read, so a long prompt stops nobody's writing. The larger priority goes first, and among
-equals who came first. When pages run out, what ended requests left goes first; then the request that goes
-last stops: its pages become the tree's, it waits, and reads again what of them is gone by then.
+Every running request that writes gets one row a step, and rows for what it is guessed to write next; what is
+left of the step's rows is shared by prompts that are being read, so a long prompt stops nobody's writing. The
+larger priority goes first, and among equals who came first. When pages run out, what ended requests left goes
+first; then the request that goes last stops: its pages become the tree's, it waits, and reads again what of
+them is gone by then.
 
 A deadlock cannot be: the request that goes first can have all pages but its own, and each fits alone.
 """
 
 from bisect import bisect_left, insort
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 
@@ -37,6 +38,7 @@ class Work:
     marks: list[int] = field(default_factory=list)  # one for each full page of the prompt and all before it
     hold: Hold | None = None  # while it runs
     cached: int | None = None  # of the prompt, not read because it was; known once it runs
+    guess: list[int] = field(default_factory=list)  # what it may write next (draft.py): read along with it
     waits: str = "it came after the last step began"  # why it does not run
 
     def __post_init__(self) -> None:
@@ -66,7 +68,7 @@ class Work:
 
 @dataclass(frozen=True)
 class Part:
-    """One request's share of a step: its next `count` ids, and the position of its first wanted row.
+    """One request's share of a step: its next `count` ids, then its guesses; where its wanted rows begin.
 
     `wanted` rows are asked for logits; or, of one that is pooled, so many `hidden` for their states.
     """
@@ -120,16 +122,21 @@ class Scheduler:
         for work in tuple(self.running):
             if work.hold is not None and work.unread == 1 and self._room(work):
                 counts[work] = 1
-        left = min(prompt_rows, self.rows - len(counts))
-        writers = len(counts)
-        counts |= self._chunks(left)
-        return self._planned(counts, copies, sum(counts.values()) - writers) if counts else None
+        guessed = self._room_for_guesses(counts)
+        prompts = self._chunks(min(prompt_rows, self.rows - len(counts) - guessed))
+        counts |= prompts
+        return self._planned(counts, copies, sum(prompts.values())) if counts else None
 
     def read(self, plan: Plan) -> None:
         """The step was made: the cache holds what it read."""
         for part in plan.parts:
             assert part.work.hold is not None
             self.pages.read(part.work.hold, part.count)
+
+    def accept(self, work: Work, count: int) -> None:
+        """So many of its guesses were right, and are among its ids now: what was read of them counts."""
+        assert work.hold is not None
+        self.pages.read(work.hold, count)
 
     def _admit(self) -> list[Copy]:
         """Let those run that can; the pages to copy for them.
@@ -186,6 +193,17 @@ class Scheduler:
             self._stop(self.running[-1])
         return work.hold is not None
 
+    def _room_for_guesses(self, writers: Iterable[Work]) -> int:
+        """Make room for guesses, as far as there is any: nobody stops for it. How many rows they take."""
+        most, taken = self.rows - len(self.running), 0
+        for work in writers:
+            assert work.hold is not None
+            work.guess = work.guess[: most - taken]
+            if work.guess and not self.pages.room(work.hold, len(work.ids) + len(work.guess)):
+                work.guess = []
+            taken += len(work.guess)
+        return taken
+
     def _stop(self, work: Work) -> None:
         self.running.remove(work)
         self._leave(work, keep=True)
@@ -196,7 +214,7 @@ class Scheduler:
     def _leave(self, work: Work, keep: bool) -> None:
         if work.hold is not None:
             (self.pages.end if keep else self.pages.forget)(work.hold)
-            work.hold = None
+            work.hold, work.guess = None, []
 
     def _chunks(self, left: int) -> dict[Work, int]:
         """How much is read of each prompt: higher priorities first, equals share."""
@@ -225,12 +243,13 @@ class Scheduler:
             count = counts[work]
             here, row = work.hold.length, len(step.tokens)
             first = max(here, work.asked)
-            asked = range(row + first - here, row + count)
+            step.tokens.extend(work.ids[here : here + count] + work.guess)
+            end = len(step.tokens)
+            asked = range(row + first - here, end)
             wanted, hidden = (asked, ()) if work.pooled is None else ((), asked)
             step.wanted.extend(wanted)
             step.hidden.extend(hidden)
-            step.tokens.extend(work.ids[here : here + count])
-            step.starts.append(row + count)
+            step.starts.append(end)
             step.held.append(here)
             step.pages.append(work.hold.pages)
             step.adapters.append(work.adapter)

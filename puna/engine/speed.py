@@ -7,7 +7,7 @@ that should not be. A Side is whoever does the work: ours here, another engine b
 import statistics
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
@@ -51,8 +51,14 @@ class Side(Protocol):
 class Silent:
     """A vocabulary whose tokens have no text: to measure a model that has none."""
 
+    stop_ids: frozenset[int] = frozenset()
+    specials: Mapping[str, int] = {}
+
     def __init__(self, size: int):
         self.size = size
+
+    def bytes_of(self, id: int) -> bytes:
+        return b""
 
     def stream(self, special: bool = False) -> Self:
         return self

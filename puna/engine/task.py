@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import accumulate
 from typing import Protocol
 
 import numpy as np
@@ -12,7 +13,7 @@ from puna.engine.request import Event, Finish, Request, TokenScore, Usage
 from puna.engine.sample import Sampler, need_finite, score
 from puna.engine.scheduler import Work
 from puna.engine.stop import Stops
-from puna.errors import need
+from puna.errors import PunaError, need
 
 
 class TextStream(Protocol):
@@ -27,6 +28,19 @@ class Vocabulary(Words, Protocol):
     """What the engine wants of a tokenizer."""
 
     def stream(self, special: bool = False) -> TextStream: ...
+
+
+class Said:
+    """What one step lets a request say, token by token."""
+
+    def __init__(self) -> None:
+        self.ids: list[int] = []
+        self.texts: list[str] = []
+        self.scores: list[TokenScore] = []
+
+    def event(self, prompt_scores: tuple[TokenScore | None, ...]) -> Event:
+        starts = tuple(accumulate((len(text) for text in self.texts[:-1]), initial=0))
+        return Event(tuple(self.ids), "".join(self.texts), tuple(self.scores), starts, prompt_scores)
 
 
 class Task:
@@ -58,6 +72,7 @@ class Task:
         self.prompt_scores: list[TokenScore | None] = [None]  # nothing comes before the first token
         self.told_prompt = not request.prompt_logprobs
         self.states, self.pooled = np.zeros(0), 0  # the sum of so many hidden states, in float64
+        self.guessed = self.accepted = 0  # tokens, of all steps
         self.submitted = time.monotonic()
         self.first_token_s = 0.0
 
@@ -82,7 +97,8 @@ class Task:
             self.work.scored = len(self.prompt_scores)
         if self.is_done:
             return self.last_event("length")
-        return self.write(rows[-1]) if first + len(rows) == len(self.ids) else None
+        last = len(self.ids) - 1 - first  # the row of the last id; those of guesses follow
+        return self.write(rows[last:]) if last < len(rows) else None
 
     def pool(self, states: np.ndarray) -> Event | None:
         """The next hidden states (rows, D) that are asked for; after the last one their mean.
@@ -102,20 +118,40 @@ class Task:
         need(np.isfinite(mean).all(), "the hidden states are not finite: the weights may be damaged")
         return self.last_event("length", Event(embedding=mean))
 
-    def write(self, logits: np.ndarray) -> Event:
-        """Choose a token by these logits (V,) and say what is new."""
+    def write(self, rows: np.ndarray) -> Event:
+        """Choose a token by the first of these logits (rows, V), and by the next while a guess was right.
+
+        Rows are what they would be without guesses, and so are choices: guesses change when, never what.
+        """
+        guess, self.work.guess = self.work.guess, []
+        said, ended = Said(), None
+        for row, guessed in zip(rows, (*guess, None), strict=True):
+            try:
+                ended = self._write(row, said)
+            except PunaError:
+                if not said.ids:
+                    raise
+                break  # what came before is told first; the next step meets this row again
+            if ended or said.ids[-1] != guessed:
+                break
+        self.guessed, self.accepted = self.guessed + len(guess), self.accepted + len(said.ids) - 1
+        event = said.event(self._prompt_scores())
+        return self.last_event(ended, event) if ended else event
+
+    def _write(self, logits: np.ndarray, said: "Said") -> Finish | None:
+        """Choose a token by these logits (V,) and say it; how the answer ends with it, if it does."""
         id = self.choose(logits[: self.size])
         stopped = id in self.ends
         text = "" if stopped else self.stops.push(self.text.push(id))
-        scores = (
-            () if self.request.logprobs is None else (score(logits, id, self.request.logprobs, self.size),)
-        )
+        if self.request.logprobs is not None:
+            said.scores.append(score(logits, id, self.request.logprobs, self.size))
+        said.ids.append(id)
+        said.texts.append(text)
         self.ids.append(id)
         self.first_token_s = self.first_token_s or time.monotonic() - self.submitted
-        event = Event((id,), text, scores, self._prompt_scores())
         if stopped or self.stops.found or (self.guide and self.guide.is_over):
-            return self.last_event("stop", event)
-        return self.last_event("length", event) if self.written == self.limit else event
+            return "stop"
+        return "length" if self.left == 0 else None
 
     def choose(self, logits: np.ndarray) -> int:
         """The next id; the grammar, where there is one, has its say, and goes on with it."""
@@ -136,11 +172,17 @@ class Task:
 
     def usage(self) -> Usage:
         total = time.monotonic() - self.submitted
-        return Usage(len(self.request.ids), self.work.cached or 0, self.written, self.first_token_s, total)
+        cached, guesses = self.work.cached or 0, (self.guessed, self.accepted)
+        return Usage(len(self.request.ids), cached, self.written, self.first_token_s, total, *guesses)
 
     @property
     def written(self) -> int:
         return len(self.ids) - len(self.request.ids)
+
+    @property
+    def left(self) -> int:
+        """How many tokens it may still write."""
+        return self.limit - self.written
 
     def _held_text(self) -> str:
         if self.written == 0 or self.stops.found:

@@ -29,7 +29,7 @@ class Choice:
 
     def add(self, event: Event) -> tuple[str, Json | None]:
         """The content and the scores that are new."""
-        if not self.answer.ids and self.tag in event.ids:
+        if not self.answer.ids and event.ids[:1] == (self.tag,):
             self.tagged = True
             self.stream.feed(PYTHON_TAG)
         scores, text = self.answer.add(event), self.stream.feed(event.text)
@@ -53,7 +53,7 @@ async def reply(body: ChatBody, running: Running) -> Json:
     async for index, event in running.events():
         choices[index].add(event)
     said = [_whole(index, choice) for index, choice in enumerate(choices)]
-    return Envelope("chat.completion", "chatcmpl", body.model).reply(said, _usage(choices))
+    return Envelope("chat.completion", "chatcmpl", body.model).reply(said, _usage(body, choices))
 
 
 async def chunks(body: ChatBody, running: Running) -> AsyncIterator[Json]:
@@ -78,7 +78,7 @@ async def chunks(body: ChatBody, running: Running) -> AsyncIterator[Json]:
         if event.finish:
             yield chunk(index, {}, choice.finish)
     if body.wants_usage:
-        yield envelope.usage_chunk(_usage(choices))
+        yield envelope.usage_chunk(_usage(body, choices))
 
 
 def _choices(body: ChatBody, running: Running) -> list[Choice]:
@@ -93,5 +93,6 @@ def _whole(index: int, choice: Choice) -> Json:
     return {"index": index, "message": message, "logprobs": scores, "finish_reason": choice.finish}
 
 
-def _usage(choices: list[Choice]) -> Json:
-    return usage_to_openai([choice.answer.usage for choice in choices], len(choices))
+def _usage(body: ChatBody, choices: list[Choice]) -> Json:
+    usages = [choice.answer.usage for choice in choices]
+    return usage_to_openai(usages, len(choices), predicted=body.prediction is not None)

@@ -27,7 +27,7 @@ class Choice:
         if self.scores and event.prompt_scores:
             said.append(self.scores.prompt(self.request.ids, event.prompt_scores, len(self.silent)))
         if self.scores and scores:
-            said.append(self.scores.written(scores, event.text))
+            said.append(self.scores.written(scores, event))
         if self.fresh:
             text, self.fresh = self.echo + text, False
         return text, said

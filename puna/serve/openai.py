@@ -27,7 +27,6 @@ ONLY: dict[str, tuple[tuple[Any, ...], str]] = {  # field: (values that change n
     "functions": ((None, []), "use tools"),
     "function_call": ((None, "auto", "none"), "use tool_choice"),
     "reasoning_effort": ((None, "none"), "this model does not reason apart from its answer"),
-    "prediction": ((None,), "predicted outputs are not supported"),
     "web_search_options": ((None,), "there is no web search here"),
     "suffix": ((None, ""), "this model completes; it does not fill in"),
     "best_of": ((None, 1), "use n and choose by logprobs"),
@@ -71,6 +70,23 @@ class StructuredOutputs(Body):
     json_object: bool | None = None
 
 
+class TextPart(Body):
+    type: Literal["text"]
+    text: str
+
+
+class Prediction(Body):
+    """What the client expects the answer to be like; it changes how soon it is written, never what."""
+
+    type: Literal["content"]
+    content: str | list[TextPart]
+
+    @property
+    def text(self) -> str:
+        content = self.content
+        return content if isinstance(content, str) else "".join(part.text for part in content)
+
+
 class Common(Body):
     """What both endpoints take."""
 
@@ -112,6 +128,7 @@ class ChatBody(Common):
     logprobs: bool | None = None
     top_logprobs: int | None = Field(None, ge=0, le=20)
     response_format: ResponseFormat | None = None
+    prediction: Prediction | None = None
     tool_choice: Any = None  # ONLY from here on
     parallel_tool_calls: Any = None
     modalities: Any = None
@@ -119,7 +136,6 @@ class ChatBody(Common):
     functions: Any = None
     function_call: Any = None
     reasoning_effort: Any = None
-    prediction: Any = None
     web_search_options: Any = None
 
     @property
@@ -170,6 +186,7 @@ def chat_requests(body: ChatBody, served: Served) -> list[Request]:
         max_tokens=most,
         stop_ids=frozenset(served.template.stop_ids),
         logprobs=(body.top_logprobs or 0) if body.logprobs else None,
+        prediction=tuple(served.tokenizer.encode(body.prediction.text)) if body.prediction else (),
     )
 
 
@@ -237,7 +254,9 @@ def embedding_requests(body: EmbeddingBody, served: Served) -> list[Request]:
     need_field(len(inputs) <= MOST_REQUESTS, "input", f"more than {MOST_REQUESTS} inputs in one call")
     need_field(all(inputs), "input", "an empty text has no vector")
     each = (_ids(text, served.tokenizer) for text in inputs)
-    return [Request(ids=ids, max_tokens=0, embed=body.pooling or "mean", adapter=adapter) for ids in each]
+    return _checked(
+        [Request(ids=ids, max_tokens=0, embed=body.pooling or "mean", adapter=adapter) for ids in each], served
+    )
 
 
 def prompts(value: Any, param: str = "prompt") -> list[str | list[int]]:
@@ -301,7 +320,7 @@ def _ids(prompt: str | list[int], tokenizer: Text) -> tuple[int, ...]:
 
 
 def _choices(body: Common, served: Served, **rest: Any) -> list[Request]:
-    """One request for each choice, and each can be served. What a grammar takes to compile, it takes here."""
+    """One request for each choice. What a grammar takes to compile, it takes here."""
     adapter = adapter_of(body.model, served)
     sampling, stop = _sampling(body, served.defaults), _stop(body.stop)
     grammar, field = asked_form(body)
@@ -312,12 +331,17 @@ def _choices(body: Common, served: Served, **rest: Any) -> list[Request]:
     requests = [
         Request(sampling=each, stop=stop, grammar=grammar, adapter=adapter, **rest) for each in settings
     ]
+    return _checked(requests, served, field)
+
+
+def _checked(requests: list[Request], served: Served, form: str = "") -> list[Request]:
+    """They can be served, each of them; `form` is the field that names their grammar."""
     try:
         for request in requests:
             served.engine.check(request)
     except RequestError as error:
         if error.param == "grammar":
-            raise RequestError(f"{field}: {error}", code=error.code, param=field) from None
+            raise RequestError(f"{form}: {error}", code=error.code, param=form) from None
         raise
     return requests
 

@@ -29,16 +29,22 @@ def check_finish(event: Event) -> None:
         raise RequestError("the answer was cancelled: the server is stopping", 503, "cancelled")
 
 
-def usage_to_openai(usages: Sequence[Usage], choices: int) -> Json:
-    """What a call took; a prompt with several choices counts once."""
+def usage_to_openai(usages: Sequence[Usage], choices: int, *, predicted: bool = False) -> Json:
+    """What a call took; a prompt with several choices counts once. predicted: with what came of that."""
     prompt = sum(usage.prompt_tokens for usage in usages[::choices])
     written = sum(usage.completion_tokens for usage in usages)
-    return {
+    said = {
         "prompt_tokens": prompt,
         "completion_tokens": written,
         "total_tokens": prompt + written,
         "prompt_tokens_details": {"cached_tokens": sum(usage.cached_tokens for usage in usages[::choices])},
     }
+    if predicted:
+        accepted = sum(usage.accepted_tokens for usage in usages)
+        rejected = sum(usage.guessed_tokens for usage in usages) - accepted
+        counts = {"accepted_prediction_tokens": accepted, "rejected_prediction_tokens": rejected}
+        said["completion_tokens_details"] = counts
+    return said
 
 
 class Envelope:
@@ -111,12 +117,13 @@ class CompletionScores:
             self.offset += _characters(self.tokenizer.bytes_of(id)) if index >= silent else 0
         return said
 
-    def written(self, scores: Sequence[TokenScore], text: str) -> Json:
-        """Those of one event; `text` is what came with it."""
-        said = self._empty()
-        for score in scores:
+    def written(self, scores: Sequence[TokenScore], event: Event) -> Json:
+        """Those of one event, less the stop id's."""
+        said, begun = self._empty(), self.offset
+        for score, start in zip(scores, event.starts, strict=False):
+            self.offset = begun + start
             self._add(said, score.id, score)
-        self.offset += len(text)
+        self.offset = begun + len(event.text)
         return said
 
     def _empty(self) -> Json:

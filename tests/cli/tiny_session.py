@@ -122,9 +122,7 @@ class TinySession:
         self.closed = True
 
 
-def open_chat(
-    model: str, *, dtype: str = "auto", threads=None, context: int | None = None, adapters=None
-) -> TinySession:
+def open_chat(model: str, *, context: int | None = None, **rest) -> TinySession:
     """A tiny session by name: known, endless (50 tokens a second) or random."""
     config = ModelConfig(
         hidden_size=264,
