@@ -9,7 +9,7 @@ from cyclopts import Parameter
 from puna.cli.answer import Wishes
 from puna.cli.commands import COMMANDS
 from puna.cli.conversation import Conversation
-from puna.cli.flags import Answering, Forming, Loading, given_text, read_stream, read_text
+from puna.cli.flags import Answering, Forming, Loading, Telling, given_text, read_stream, read_text
 from puna.cli.keyboard import reader
 from puna.cli.once import answer_once
 from puna.cli.opening import opened
@@ -31,9 +31,8 @@ def chat(
     file: Annotated[tuple[Path, ...], Parameter(show_default=False)] = (),
     system: Text = None,
     adapter: Path | None = None,
-    json: bool = False,
-    stats: bool = False,
-    forming: Forming = Forming(),  # noqa: B008 (frozen)
+    telling: Telling = Telling(),  # noqa: B008 (frozen)
+    forming: Forming = Forming(),  # noqa: B008
     answering: Answering = Answering(),  # noqa: B008
     loading: Loading = Loading(),  # noqa: B008
 ) -> int:
@@ -51,10 +50,6 @@ def chat(
         What the model is told about its part.
     adapter
         A folder with a LoRA adapter as PEFT saves it; the model answers with it.
-    json
-        One JSON object instead of text, for -p and pipes.
-    stats
-        Tokens and times of each answer, on stderr.
     """
     Wishes().but(answering.given(), "chat")  # before minutes of loading
     files = tuple((path.name, read_text(path)) for path in file)
@@ -63,16 +58,16 @@ def chat(
     need(question or question is None or files, "there is no question: the input is empty", HOW)
     form = forming.asked()
     need(question is not None or not form, "the form is that of one answer, not of a conversation", HOW)
-    need(question is not None or not json, "--json needs one question, not a conversation", HOW + " --json")
+    need(question is not None or not telling.json, "--json needs one question, not a conversation", HOW + " --json")
     adapters = {str(adapter): adapter.expanduser()} if adapter else {}
     with opened(model, loading, adapters) as session:
         wishes = Wishes(sampling=session.defaults, adapter=next(iter(adapters), None))
         wishes = wishes.but(answering.given(), "chat")
         context = min(loading.context or sys.maxsize, session.config.max_position_embeddings)
         screen = Screen(sys.stdout, sys.stderr)
-        sitting = Sitting(session, screen, talk, wishes, context, stats=stats)
+        sitting = Sitting(session, screen, talk, wishes, context, stats=telling.stats)
         if question is not None:
-            return answer_once(sitting, question, form, as_json=json)
+            return answer_once(sitting, question, form, as_json=telling.json)
         converse(sitting, reader(sys.stdin, screen, COMMANDS))
         return 0
 

@@ -82,6 +82,17 @@ class Forming:
         return forms[0] if forms else None
 
 
+@Parameter(name="*", group="Output")
+@dataclass(frozen=True, kw_only=True)
+class Telling:
+    """What is written beside an answer, or instead of it."""
+
+    json: bool = False
+    """One JSON object instead of text, for -p and pipes."""
+    stats: bool = False
+    """Tokens and times of each answer, on stderr."""
+
+
 def read_text(path: Path) -> str:
     """A text file as it is put into a conversation."""
     need(path.exists(), f"{path}: no such file", error=DataError)

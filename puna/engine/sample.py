@@ -29,6 +29,7 @@ class Sampler:
     def __init__(self, sampling: Sampling, prompt: Sequence[int], size: int):
         self.sampling = s = sampling
         self.random = random.Random(s.seed)
+        self.find = choose if llama.works_here() else choose_natively
         self.uniforms: deque[float] = deque()  # drawn ahead, for the next tokens in turn
         seen, written, biased = (
             s.repetition_penalty != 1,
@@ -67,8 +68,7 @@ class Sampler:
         return self._found(logits, None, ahead)
 
     def _found(self, logits: np.ndarray, allowed: np.ndarray | None, ahead: int) -> int:
-        find = choose if llama.works_here() else choose_natively
-        return find(logits, self.sampling, self.marks, allowed, self._uniform(ahead))
+        return self.find(logits, self.sampling, self.marks, allowed, self._uniform(ahead))
 
     def _uniform(self, ahead: int) -> float:
         if self.sampling.temperature == 0:

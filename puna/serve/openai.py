@@ -254,7 +254,9 @@ def embedding_requests(body: EmbeddingBody, served: Served) -> list[Request]:
     need_field(len(inputs) <= MOST_REQUESTS, "input", f"more than {MOST_REQUESTS} inputs in one call")
     need_field(all(inputs), "input", "an empty text has no vector")
     each = (_ids(text, served.tokenizer) for text in inputs)
-    return [Request(ids=ids, max_tokens=0, embed=body.pooling or "mean", adapter=adapter) for ids in each]
+    return _checked(
+        [Request(ids=ids, max_tokens=0, embed=body.pooling or "mean", adapter=adapter) for ids in each], served
+    )
 
 
 def prompts(value: Any, param: str = "prompt") -> list[str | list[int]]:
@@ -318,7 +320,7 @@ def _ids(prompt: str | list[int], tokenizer: Text) -> tuple[int, ...]:
 
 
 def _choices(body: Common, served: Served, **rest: Any) -> list[Request]:
-    """One request for each choice, and each can be served. What a grammar takes to compile, it takes here."""
+    """One request for each choice. What a grammar takes to compile, it takes here."""
     adapter = adapter_of(body.model, served)
     sampling, stop = _sampling(body, served.defaults), _stop(body.stop)
     grammar, field = asked_form(body)
@@ -329,12 +331,17 @@ def _choices(body: Common, served: Served, **rest: Any) -> list[Request]:
     requests = [
         Request(sampling=each, stop=stop, grammar=grammar, adapter=adapter, **rest) for each in settings
     ]
+    return _checked(requests, served, field)
+
+
+def _checked(requests: list[Request], served: Served, form: str = "") -> list[Request]:
+    """They can be served, each of them; `form` is the field that names their grammar."""
     try:
         for request in requests:
             served.engine.check(request)
     except RequestError as error:
         if error.param == "grammar":
-            raise RequestError(f"{field}: {error}", code=error.code, param=field) from None
+            raise RequestError(f"{form}: {error}", code=error.code, param=form) from None
         raise
     return requests
 

@@ -15,11 +15,13 @@ from small_world import ByteTokenizer
 
 from puna.engine.draft_model import ModelDrafts
 from puna.engine.engine import Engine
-from puna.engine.request import Request, Sampling
+from puna.engine.grammar import Guides
+from puna.engine.request import Grammar, Request, Sampling
 from puna.engine.sample import Sampler, score
 from puna.engine.stop import Stops
 
 TOKENIZER = ByteTokenizer()
+GUIDES, GRAMMAR = Guides(TOKENIZER), Grammar("regex", "([a-f] [0-9]+,)*")
 PAGE, PAGES, CONTEXT = 4, 34, 64
 POISON = 200
 
@@ -66,15 +68,18 @@ def alone(request, limit, count, salt):
     """What it writes by itself, at most `count` tokens: ids, scores, pieces of text, and how it ends."""
     sampler, ids, scores, texts = Sampler(request.sampling, request.ids, TOKENIZER.size), [], [], []
     stream, stops = TOKENIZER.stream(), Stops(request.stop)
-    finish = None
+    guide = GUIDES.guide(request.grammar) if request.grammar else None
+    ends, finish = request.stop_ids | TOKENIZER.stop_ids if guide else request.stop_ids, None
     while finish is None and len(ids) < count:
         row = logits_after([*request.ids, *ids], salt=salt)
-        id = sampler.choose(row[: TOKENIZER.size])
+        id = sampler.choose(row[: TOKENIZER.size], guide and guide.allowed())
+        if guide:
+            guide.take(id)
         ids.append(id)
         if request.logprobs is not None:
             scores.append(score(row, id, request.logprobs, TOKENIZER.size))
-        texts.append("" if id in request.stop_ids else stops.push(stream.push(id)))
-        if id in request.stop_ids or stops.found:
+        texts.append("" if id in ends else stops.push(stream.push(id)))
+        if id in ends or stops.found or (guide and guide.is_over):
             finish = "stop"
         elif len(ids) == limit:
             finish = "length"
@@ -184,6 +189,7 @@ class Crowd:
                 embed=embed,
                 adapter=adapter,
                 priority=dice.choice([0, 0, 0, 1, -1]),
+                grammar=dice.choice([None, None, None, GRAMMAR]),
             ),
             CONTEXT - len(ids) if most is None else min(most, CONTEXT - len(ids)),
             dice.choice([1, 4]) if dice.random() < 0.15 else 10**9,

@@ -29,6 +29,8 @@ TORCH_FREE = (
     "engine.step",
     "engine.pages",
     "engine.scheduler",
+    "engine.sample",
+    "engine.grammar",
 )  # and the root files
 FILE_LINES, FUNCTION_LINES, ARGUMENTS, COLUMNS = 400, 60, 8, 110
 RADIUS = {

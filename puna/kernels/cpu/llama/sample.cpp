@@ -101,10 +101,8 @@ void punish(Row& row, const Rules& r) {
 
 void forbid(Row& row, const int32_t* allowed) {
   for (int64_t first = 0; first < row.n; first += 32) {
-    const auto bits = static_cast<uint32_t>(allowed[first / 32]);
-    if (bits == UINT32_MAX) continue;
-    for (int64_t i = first; i < std::min(first + 32, row.n); i++) {
-      if (!(bits >> (i - first) & 1)) row.logits[i] = LEAST;
+    for (auto off = ~static_cast<uint32_t>(allowed[first / 32]); off; off &= off - 1) {
+      row.logits[first + __builtin_ctz(off)] = LEAST;
     }
   }
 }
