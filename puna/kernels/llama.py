@@ -13,7 +13,7 @@ from puna.kernels.extension import obstacle
 PACKED = ("Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q4_K", "Q5_K", "Q6_K", "F16", "BF16", "F32")
 BLOCK = 32  # inputs that share a scale
 TILE = 16  # rows side by side: widths are multiples of it
-REVISION = 4  # of what the native module answers; the same number stands in cpu/llama/bind.cpp
+REVISION = 5  # of what the native module answers; the same number stands in cpu/llama/bind.cpp
 
 
 def works_here() -> str | None:

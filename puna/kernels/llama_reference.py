@@ -32,3 +32,29 @@ def gate(gate: np.ndarray, up: np.ndarray) -> np.ndarray:
     gate = gate.astype(np.float64)
     with np.errstate(over="ignore"):  # far below zero nothing passes
         return gate / (1 + np.exp(-gate)) * up
+
+
+def turn(heads: np.ndarray, angles: np.ndarray) -> np.ndarray:
+    """Heads (H, Dh), each pair of neighbours (2i, 2i + 1) turned by angles (Dh / 2,)."""
+    pairs = heads.astype(np.float64).reshape(len(heads), -1, 2)
+    turned = (pairs[..., 0] + 1j * pairs[..., 1]) * np.exp(1j * angles)
+    return np.stack((turned.real, turned.imag), -1).reshape(heads.shape)
+
+
+def narrow(numbers: np.ndarray, scale: float) -> np.ndarray:
+    """Numbers times scale in bf16, to the nearest, to even at a tie: (n,) uint16."""
+    bits = (numbers.astype(np.float32) * np.float32(scale)).view(np.uint32).astype(np.uint64)
+    return ((bits + 0x7FFF + (bits >> 16 & 1)) >> 16).astype(np.uint16)
+
+
+def widen(bits: np.ndarray) -> np.ndarray:
+    """bf16 as it is stored, as numbers."""
+    return (bits.astype(np.uint32) << 16).view(np.float32).astype(np.float64)
+
+
+def attend(queries: np.ndarray, keys: np.ndarray, values: np.ndarray, seen: np.ndarray) -> np.ndarray:
+    """softmax(q k) v of queries (R, Dh), keys and values (S, Dh); query r looks at seen[r] positions."""
+    scores = queries @ keys.T  # (R, S)
+    scores[np.arange(len(keys)) >= seen[:, None]] = -np.inf
+    weights = np.exp(scores - scores.max(-1, keepdims=True))
+    return weights / weights.sum(-1, keepdims=True) @ values

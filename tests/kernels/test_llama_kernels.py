@@ -74,6 +74,40 @@ def test_norm_and_gate_equal_their_definitions(instructions):
         np.testing.assert_allclose(got[0], llama_reference.gate(wide, up), rtol=2e-6, atol=1e-30)
 
 
+@each_machine
+def test_heads_are_turned_and_narrowed_as_defined(instructions):
+    rng = np.random.default_rng(4)
+    for width in (16, 48, 128):
+        heads, angles = rng.standard_normal((3, width), dtype=np.float32), rng.uniform(-9, 9, width // 2)
+        cos, sin = np.repeat(np.cos(angles), 2), np.repeat(np.sin(angles), 2) * np.tile([-1, 1], width // 2)
+        got = heads.copy()
+        NATIVE.turn(instructions, got, np.concatenate((cos, sin)).astype(np.float32))
+        np.testing.assert_allclose(got, llama_reference.turn(heads, angles), atol=2e-6)
+    ties = (np.arange(64, dtype=np.uint32) * 0x8000 + 0x3F80_0000).view(np.float32)
+    for numbers, scale in ((ties, 1.0), (-ties, 1.0), (rng.standard_normal(4096).astype(np.float32), 0.125)):
+        out = np.empty((1, len(numbers)), np.uint16)
+        NATIVE.narrow(instructions, numbers, scale, out)
+        np.testing.assert_array_equal(out[0], llama_reference.narrow(numbers, scale))
+
+
+@each_machine
+@pytest.mark.parametrize("width", [16, 64, 80, 128, 256])
+def test_attention_over_pages_is_that_of_the_textbook(instructions, width):
+    rng = np.random.default_rng(width)
+    for rows, count, page in ((1, 1, 16), (3, 33, 32), (4, 700, 32), (8, 300, 16), (7, 257, 64)):
+        numbers = rng.standard_normal((rows + 2 * count, width)).astype(np.float32)
+        numbers[:rows] *= 2 * width**-0.5
+        bits = llama_reference.narrow(numbers.ravel(), 1.0).reshape(numbers.shape)
+        queries, keys, values = np.split(bits, [rows, rows + count])
+        seen = np.sort(rng.integers(1, count + 1, rows)).astype(np.int32)
+        seen[-1] = count
+        got = np.empty((rows, width), np.float32)
+        NATIVE.attend(instructions, queries.ravel(), keys.ravel(), values.ravel(), seen, page, got)
+        exact = map(llama_reference.widen, (queries, keys, values))
+        want = llama_reference.attend(*exact, seen)
+        assert np.abs(got - want).max() <= 2**-8 * np.abs(numbers).max()  # weights are mixed in bf16
+
+
 def test_what_does_not_fit_is_refused():
     x, out = np.zeros((1, 100), np.float32), np.zeros((1, 16), np.float32)
     with pytest.raises(ValueError, match="do not divide into blocks"):

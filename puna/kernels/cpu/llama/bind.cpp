@@ -112,11 +112,37 @@ int64_t chosen(const std::string& instructions, const In<float>& logits, const s
   return choose(k, logits.data(), static_cast<int64_t>(n), rules, uniform);
 }
 
+// Attention of queries (R, width) over keys and values (S, width), all bf16, in pages that lie in disorder; query r
+// looks at the first seen[r] positions. out (R, width).
+void attend(const std::string& instructions, const In<uint16_t>& queries, const In<uint16_t>& keys,
+            const In<uint16_t>& values, const In<int32_t>& seen, int page, const Out<float>& out) {
+  const auto rows = static_cast<int64_t>(out.shape(0)), width = static_cast<int64_t>(out.shape(1));
+  const int64_t count = static_cast<int64_t>(keys.size()) / width, pages = (count + page - 1) / page;
+  need(rows <= MOST_ROWS && width % 16 == 0 && page % 16 == 0 && static_cast<int64_t>(seen.size()) == rows &&
+           static_cast<int64_t>(queries.size()) == rows * width && keys.size() == values.size(), "shapes that do not fit");
+  for (size_t r = 0; r < seen.size(); r++) {
+    need(seen.data()[r] > 0 && seen.data()[r] <= count && (r == 0 || seen.data()[r] >= seen.data()[r - 1]), "rising");
+  }
+  std::vector<uint16_t> cache(static_cast<size_t>(2 * pages * page * width), 0x7fc0);  // NaN where nothing is written
+  std::vector<int32_t> where(static_cast<size_t>(pages));
+  for (int64_t n = 0; n < pages; n++) where[static_cast<size_t>(n)] = static_cast<int32_t>(pages - 1 - n);
+  const int64_t stride = 2 * page * width;  // a page's keys, then its values
+  for (int64_t t = 0; t < count; t++) {
+    uint16_t* place = cache.data() + where[static_cast<size_t>(t / page)] * stride;
+    put_position(keys.data() + t * width, values.data() + t * width, t % page, width, place, place + page * width);
+  }
+  std::vector<float> most(MOST_ROWS), total(MOST_ROWS), room(ATTEND_ROOM);
+  const Heads heads{queries.data(), seen.data(), static_cast<int>(rows), static_cast<int>(width), cache.data(),
+                    cache.data() + page * width, where.data(), stride, page, 0, static_cast<int>(count)};
+  kernels(instructions).attend(heads, {out.data(), most.data(), total.data()}, room.data());
+  for (int64_t i = 0; i < rows * width; i++) out.data()[i] /= total[static_cast<size_t>(i / width)];
+}
+
 }  // namespace
 
 NB_MODULE(_llama, module) {
   nb::set_leak_warnings(false);  // a model that lives until the process ends is no leak
-  module.attr("REVISION") = 4;  // the same number stands in puna/kernels/llama.py
+  module.attr("REVISION") = 5;  // the same number stands in puna/kernels/llama.py
   module.def("instructions", &instructions);
   module.def("tile_bytes", [](const std::string& kind, int64_t inputs) { return tile_bytes(kind_named(kind), inputs); });
   module.def("bandwidth", &bandwidth, nb::call_guard<nb::gil_scoped_release>());
@@ -137,6 +163,18 @@ NB_MODULE(_llama, module) {
   module.def("gate", [](const std::string& instructions, Out<float> gate, In<float> up) {
     need(gate.size() == up.size() && up.size() % 16 == 0, "shapes that do not fit");
     kernels(instructions).gate(gate.data(), up.data(), static_cast<int64_t>(up.size()));
+  });
+  module.def("attend", &attend);
+  module.def("turn", [](const std::string& instructions, Out<float> heads, In<float> cos_sin) {
+    const auto width = static_cast<int>(heads.shape(1));
+    need(width % 16 == 0 && cos_sin.size() == 2 * heads.shape(1), "shapes that do not fit");
+    for (size_t i = 0; i < heads.shape(0); i++) {
+      kernels(instructions).turn(heads.data() + i * heads.shape(1), cos_sin.data(), width);
+    }
+  });
+  module.def("narrow", [](const std::string& instructions, In<float> numbers, float scale, Out<uint16_t> out) {
+    need(numbers.size() == out.size() && out.size() % 16 == 0, "shapes that do not fit");
+    kernels(instructions).narrow(numbers.data(), scale, static_cast<int64_t>(out.size()), out.data());
   });
   nb::class_<Model>(module, "Model")
       .def("__init__",

@@ -30,6 +30,12 @@ struct Activations {
 // The keys and values of one head of one page: `page` positions of Dh numbers in bf16.
 //   keys[((t / 16 * Dh / 2 + d / 2) * 16 + t % 16) * 2 + d % 2]    16 positions side by side, as weights lie
 //   values[(t / 2 * Dh + d) * 2 + t % 2]                           pairs of positions side by side
+inline void put_position(const uint16_t* key, const uint16_t* value, int64_t place, int64_t width, uint16_t* keys,
+                         uint16_t* values) {
+  keys += place / 16 * 16 * width + place % 16 * 2, values += place / 2 * 2 * width;
+  for (int64_t d = 0; d < width; d++) keys[d / 2 * 32 + d % 2] = key[d], values[2 * d + place % 2] = value[d];
+  for (int64_t d = 0; place % 2 == 0 && d < width; d++) values[2 * d + 1] = 0;  // mixed with weight 0 till written
+}
 struct Heads {  // queries of one key-value head
   const uint16_t* queries;   // (rows, Dh) bf16, scaled
   const int32_t* seen;       // (rows,): how many positions each may look at, rising

@@ -277,11 +277,8 @@ void Model::remember(const Batch& batch, int64_t n, int t) {
       const int64_t position = batch.held[s] + m - batch.starts[s], place = position % page_;
       const int64_t page = batch.pages[s][static_cast<size_t>(position / page_)];
       const int64_t head = ((n * pages_ + page) * c.groups + group) * page_ * width;
-      auto* keys = reinterpret_cast<uint16_t*>(keys_->data()) + head + place / 16 * 16 * width + place % 16 * 2;
-      auto* values = reinterpret_cast<uint16_t*>(values_->data()) + head + place / 2 * 2 * width;
-      for (int64_t d = 0; d < width; d += 2) std::memcpy(keys + d * 16, narrow + d, 4);
-      for (int64_t d = 0; d < width; d++) values[2 * d + place % 2] = narrow[width + d];
-      for (int64_t d = 0; place % 2 == 0 && d < width; d++) values[2 * d + 1] = 0;  // mixed with weight 0 till written
+      put_position(narrow, narrow + width, place, width, reinterpret_cast<uint16_t*>(keys_->data()) + head,
+                   reinterpret_cast<uint16_t*>(values_->data()) + head);
     }
   }
 }
