@@ -255,7 +255,8 @@ def embedding_requests(body: EmbeddingBody, served: Served) -> list[Request]:
     need_field(all(inputs), "input", "an empty text has no vector")
     each = (_ids(text, served.tokenizer) for text in inputs)
     return _checked(
-        [Request(ids=ids, max_tokens=0, embed=body.pooling or "mean", adapter=adapter) for ids in each], served
+        [Request(ids=ids, max_tokens=0, embed=body.pooling or "mean", adapter=adapter) for ids in each],
+        served,
     )
 
 
