@@ -264,7 +264,7 @@ def test_guesses_change_nothing_but_the_number_of_steps():
 
 def test_a_second_model_guesses_what_it_would_say_alone_and_leaks_no_page():
     drafts = Seen(NearlyRunner(PAGES, PAGE), CONTEXT - 10, share=0)
-    assert 0.4 < share_accepted(soak(1000, seed=2, drafts=drafts)) < 0.9
+    assert 0.3 < share_accepted(soak(1000, seed=2, drafts=drafts)) < 0.9
     assert_whole(drafts.pages)
     assert drafts.readers == {}
 
