@@ -32,7 +32,7 @@ sanitize: $(VENV)/dev
 	LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" ASAN_OPTIONS=detect_leaks=0 \
 		PYTHONPATH=$$($(BIN)/python -c "import site; print(site.getsitepackages()[0])") \
 		$(BIN)/python -S -m pytest -p no:xdist -o pythonpath="build/sanitize . tests" \
-		tests/kernels/test_llama_kernels.py tests/kernels/test_sample*.py \
+		tests/kernels/test_llama_kernels.py tests/engine/test_sample.py \
 		tests/engine/test_native.py tests/engine/test_adapters.py $(ARGS)
 
 lint: $(VENV)/dev

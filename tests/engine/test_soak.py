@@ -189,7 +189,7 @@ class Crowd:
                 embed=embed,
                 adapter=adapter,
                 priority=dice.choice([0, 0, 0, 1, -1]),
-                grammar=dice.choice([None, None, None, GRAMMAR]),
+                grammar=dice.choice([*[None] * 7, GRAMMAR]),
             ),
             CONTEXT - len(ids) if most is None else min(most, CONTEXT - len(ids)),
             dice.choice([1, 4]) if dice.random() < 0.15 else 10**9,
@@ -226,9 +226,8 @@ def soak(count, seed=0, drafts=None):
     crowd = Crowd(seed, drafts)
     crowd.go_on(count)
     assert_whole(crowd.engine.pages)
-    assert len(crowd.runner.salts) == len(crowd.engine.pages.roots) == 3, (
-        "adapters that are gone left nothing"
-    )
+    assert len(crowd.runner.salts) == 3, "adapters that are gone left nothing"
+    assert set(crowd.engine.pages.roots) <= set(crowd.runner.salts), "nor pages"
     assert crowd.engine.running == 0 and crowd.engine.waits() == {} and crowd.engine.drafts is drafts
     crowd.engine.close()
     for asked in crowd.all:
@@ -260,7 +259,7 @@ def test_two_thousand_requests_get_what_they_would_get_alone_and_leak_no_page():
 
 
 def test_guesses_change_nothing_but_the_number_of_steps():
-    assert 0.5 < share_accepted(soak(1000, seed=1, drafts=Knowing())) < 0.8
+    assert 0.4 < share_accepted(soak(1000, seed=1, drafts=Knowing())) < 0.8
 
 
 def test_a_second_model_guesses_what_it_would_say_alone_and_leaks_no_page():

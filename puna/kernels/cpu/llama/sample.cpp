@@ -101,9 +101,9 @@ void punish(Row& row, const Rules& r) {
 
 void forbid(Row& row, const int32_t* allowed) {
   for (int64_t first = 0; first < row.n; first += 32) {
-    for (auto off = ~static_cast<uint32_t>(allowed[first / 32]); off; off &= off - 1) {
-      row.logits[first + __builtin_ctz(off)] = LEAST;
-    }
+    auto off = ~static_cast<uint32_t>(allowed[first / 32]);
+    if (off == UINT32_MAX) std::fill_n(row.logits.begin() + first, 32, LEAST);
+    else for (; off; off &= off - 1) row.logits[first + __builtin_ctz(off)] = LEAST;
   }
 }
 
