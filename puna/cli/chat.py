@@ -58,16 +58,11 @@ def chat(
     need(question or question is None or files, "there is no question: the input is empty", HOW)
     form = forming.asked()
     need(question is not None or not form, "the form is that of one answer, not of a conversation", HOW)
-<<<<<<< HEAD
-    one = question is not None or not telling.json
-    need(one, "--json needs one question, not a conversation", HOW + " --json")
-=======
     need(
         question is not None or not telling.json,
         "--json needs one question, not a conversation",
         HOW + " --json",
     )
->>>>>>> guide
     adapters = {str(adapter): adapter.expanduser()} if adapter else {}
     with opened(model, loading, adapters) as session:
         wishes = Wishes(sampling=session.defaults, adapter=next(iter(adapters), None))
