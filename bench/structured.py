@@ -54,7 +54,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=cores())
     given = parser.parse_args()
     session = open_chat(given.model, threads=given.threads, speculate="off")
-    prompt = session.template.render([Message("user", "Describe a llama as JSON.")]).ids
+    prompt = session.template.render([Message(role="user", content="Describe a llama as JSON.")]).ids
     grammar = Grammar.of_schema(SCHEMA)
     stops = frozenset(session.template.stop_ids)
 
