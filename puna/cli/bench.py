@@ -15,6 +15,7 @@ from cyclopts.validators import Number
 
 from puna import __version__, hardware, log
 from puna.cli.progress import shown
+from puna.errors import need
 
 if TYPE_CHECKING:
     from puna.engine.speed import Limits, Opening, Work
@@ -65,6 +66,7 @@ def bench(
     from puna.engine.peer import LlamaCpp
     from puna.engine.speed import Ours, opening, works
 
+    _check_folder(out)
     threads = threads or hardware.cores()
     kinds: list[Any] = [Ours]
     if not alone and find_spec(PEER) and hub.find(model).path.suffix == ".gguf":
@@ -84,6 +86,12 @@ def bench(
         out.write_text(json.dumps(told, indent=1) + "\n")
     print("\n".join(_lines(told)))
     return 0
+
+
+def _check_folder(out: Path | None) -> None:
+    """Before minutes of measuring."""
+    there = out is None or out.absolute().parent.is_dir()
+    need(there, f"--json {out}: there is no such folder", "a folder that exists")
 
 
 def _rounds(

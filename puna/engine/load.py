@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,9 +67,12 @@ def open_chat(
         tokenizer = reading.result()
     template = template_for(tokenizer)
     engine = Engine(runner, weights.config, tokenizer, context=context)
-    for name, adapter in found.items():
-        engine.add_adapter(name, adapter)
-    engine.drafts = open_drafts(speculate, engine, tokenizer, dtype, threads)
+    with ExitStack() as undo:
+        undo.callback(engine.close)  # its thread must not outlive a session that never was
+        for name, adapter in found.items():
+            engine.add_adapter(name, adapter)
+        engine.drafts = open_drafts(speculate, engine, tokenizer, dtype, threads)
+        undo.pop_all()
     name = model if model in hub.ALIASES else place.path.name
     return Session(name, weights.config, tokenizer, template, engine, recommended(place))
 

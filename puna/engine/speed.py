@@ -25,11 +25,8 @@ from puna.model.config import ModelConfig
 from puna.model.names import shapes
 from puna.quant.source import open_weights
 
-WRITTEN, PROMPT, AGAIN = (
-    32,
-    16,
-    16,
-)  # tokens written; of the prompt before them; new ones after a known prompt
+WRITTEN, PROMPT = 32, 16  # tokens written, and of the prompt before them
+AGAIN = 16  # new tokens after a known prompt
 HELD = 2048  # tokens of context at which memory is looked at
 Ids = list[int]
 

@@ -33,3 +33,5 @@ def test_what_cannot_be_measured_is_said(tmp_path):
     assert done.returncode == 2 and "nothing.gguf" in done.stderr
     done = bench("smollm2", "--rounds", "0", cwd=tmp_path)
     assert done.returncode == 2 and "rounds" in done.stderr
+    done = bench("smollm2", "--json", "nowhere/found.json", cwd=tmp_path)
+    assert done.returncode == 2 and "nowhere/found.json: there is no such folder" in done.stderr
