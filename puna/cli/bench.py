@@ -4,6 +4,7 @@ import json
 import statistics
 import sys
 from collections.abc import Sequence
+from contextlib import closing
 from datetime import date
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
@@ -76,9 +77,8 @@ def bench(
         context = max((*prefill, *depth)) + 128
         sides = [kind(model, threads, context, max(together, default=1)) for kind in kinds]
     todo = works(prefill, together, depth)
-    with shown(sys.stderr, f"measuring {model}:"):
+    with shown(sys.stderr, f"measuring {model}:"), closing(sides[0]):
         rates, seen = _rounds(sides, todo, rounds, threads)
-    sides[0].close()
     rows = [_row(work, rates[work.name], seen, sides[0]) for work in todo]
     told = {"model": model, "threads": threads, "rounds": rounds, **_machine(seen), "work": rows}
     told["opening"] = {name: _opening(found) for name, found in opened.items()}
