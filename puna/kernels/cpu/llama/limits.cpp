@@ -15,15 +15,14 @@ double bandwidth(int threads) {
   Pool pool(threads);
   std::vector<uint64_t> sums(static_cast<size_t>(pool.threads()) * 64);  // a line of the cache and more for each
   const std::function<void(int)> read = [&](int t) {
-    int64_t begin, end;
-    while (pool.share(SIZE / PIECE, 1, begin, end)) {
-      const uint64_t* from = words + begin * (PIECE / 8);
+    pool.share(t, SIZE / PIECE, [&](int64_t n) {
+      const uint64_t* from = words + n * (PIECE / 8);
       uint64_t sum[16] = {};
       for (int64_t i = 0; i < PIECE / 8; i += 16) {
         for (int j = 0; j < 16; j++) sum[j] += from[i + j];
       }
       for (uint64_t s : sum) sums[static_cast<size_t>(t) * 64] += s;
-    }
+    });
   };
   double best = 0;
   for (int64_t n = 0; n < ROUNDS; n++) {

@@ -59,13 +59,8 @@ void Model::lay_out(const std::vector<Shape>& shapes) {
 void Model::put(int64_t index, int64_t first, int64_t rows, const uint8_t* from) {
   const Matrix& m = matrices_[static_cast<size_t>(index)];
   const Shape some{m.shape.kind, rows, m.shape.inputs};
-  const std::function<void(int)> all = [&](int) {
-    int64_t begin, end;
-    while (pool_.share(some.tiles(), 4, begin, end)) {
-      for (int64_t n = begin; n < end; n++) {
-        pack_tile(some, from, n, m.tile(*arena_, first / ROWS + n));
-      }
-    }
+  const std::function<void(int)> all = [&](int t) {
+    pool_.share(t, some.tiles(), [&](int64_t n) { pack_tile(some, from, n, m.tile(*arena_, first / ROWS + n)); });
   };
   pool_.run(all);
 }
@@ -183,16 +178,13 @@ void Model::layer(const Batch& batch, int64_t n, int t) {
   const Activations& read = prepare(t, rows, c.width, {&q, &k, &v}, normed(norms_[static_cast<size_t>(2 * n)]));
   const int64_t tiles[] = {q.shape.tiles(), k.shape.tiles(), v.shape.tiles()}, all = tiles[0] + tiles[1] + tiles[2];
   lower(n, {Q, K, V}, read, t);
-  int64_t begin, end;
-  while (pool_.share(all, std::max<int64_t>(1, all / (8 * pool_.threads())), begin, end)) {
-    for (int64_t i = begin; i < end; i++) {
-      const int which = i < tiles[0] ? 0 : i < tiles[0] + tiles[1] ? 1 : 2;
-      const int64_t tile = i - (which > 0 ? tiles[0] : 0) - (which > 1 ? tiles[1] : 0);
-      const Matrix& m = part(n, static_cast<Part>(which));
-      kernels_->multiply(m.shape.kind, m.tile(*arena_, tile), read, 0, rows, qkv_.data() + i * ROWS, stride);
-      raise(n, static_cast<Part>(which), which, tile, qkv_.data() + i * ROWS, stride, t);
-    }
-  }
+  pool_.share(t, all, [&](int64_t i) {
+    const int which = i < tiles[0] ? 0 : i < tiles[0] + tiles[1] ? 1 : 2;
+    const int64_t tile = i - (which > 0 ? tiles[0] : 0) - (which > 1 ? tiles[1] : 0);
+    const Matrix& m = part(n, static_cast<Part>(which));
+    kernels_->multiply(m.shape.kind, m.tile(*arena_, tile), read, 0, rows, qkv_.data() + i * ROWS, stride);
+    raise(n, static_cast<Part>(which), which, tile, qkv_.data() + i * ROWS, stride, t);
+  });
   pool_.wait();
   remember(batch, n, t);
   pool_.wait();
@@ -204,15 +196,13 @@ void Model::layer(const Batch& batch, int64_t n, int t) {
   const Activations& again =
       prepare(t, rows, c.width, {&gate, &up}, normed(norms_[static_cast<size_t>(2 * n + 1)]));
   lower(n, {GATE, UP}, again, t);
-  while (pool_.share(gate.shape.tiles(), std::max<int64_t>(1, gate.shape.tiles() / (8 * pool_.threads())), begin, end)) {
-    for (int64_t i = begin; i < end; i++) {
-      float* out = hidden_.data() + i * ROWS;
-      kernels_->multiply(gate.shape.kind, gate.tile(*arena_, i), again, 0, rows, out, c.hidden);
-      kernels_->multiply(up.shape.kind, up.tile(*arena_, i), again, 0, rows, own.up.data(), ROWS);
-      raise(n, GATE, 0, i, out, c.hidden, t), raise(n, UP, 1, i, own.up.data(), ROWS, t);
-      for (int64_t m = 0; m < rows; m++) kernels_->gate(out + m * c.hidden, own.up.data() + m * ROWS, ROWS);
-    }
-  }
+  pool_.share(t, gate.shape.tiles(), [&](int64_t i) {
+    float* out = hidden_.data() + i * ROWS;
+    kernels_->multiply(gate.shape.kind, gate.tile(*arena_, i), again, 0, rows, out, c.hidden);
+    kernels_->multiply(up.shape.kind, up.tile(*arena_, i), again, 0, rows, own.up.data(), ROWS);
+    raise(n, GATE, 0, i, out, c.hidden, t), raise(n, UP, 1, i, own.up.data(), ROWS, t);
+    for (int64_t m = 0; m < rows; m++) kernels_->gate(out + m * c.hidden, own.up.data() + m * ROWS, ROWS);
+  });
   pool_.wait();
   const Activations& wide =
       prepare(t, rows, c.hidden, {&part(n, DOWN)}, [&](int64_t m) { return hidden_.data() + m * c.hidden; });
@@ -244,14 +234,11 @@ void Model::add_product(int t, int64_t layer, Part which, const Activations& x, 
   lower(layer, {which}, x, t);
   const int64_t tiles = matrix.shape.tiles();
   float* tile = own_[static_cast<size_t>(t)].tile.data();
-  int64_t begin, end;
-  while (pool_.share(tiles, std::max<int64_t>(1, tiles / (8 * pool_.threads())), begin, end)) {
-    for (int64_t i = begin; i < end; i++) {
-      kernels_->multiply(matrix.shape.kind, matrix.tile(*arena_, i), x, 0, rows, tile, ROWS);
-      raise(layer, which, 0, i, tile, ROWS, t);
-      for (int64_t m = 0; m < rows; m++) kernels_->add(x_.data() + m * config_.width + i * ROWS, tile + m * ROWS, ROWS);
-    }
-  }
+  pool_.share(t, tiles, [&](int64_t i) {
+    kernels_->multiply(matrix.shape.kind, matrix.tile(*arena_, i), x, 0, rows, tile, ROWS);
+    raise(layer, which, 0, i, tile, ROWS, t);
+    for (int64_t m = 0; m < rows; m++) kernels_->add(x_.data() + m * config_.width + i * ROWS, tile + m * ROWS, ROWS);
+  });
   pool_.wait();
 }
 
@@ -262,11 +249,10 @@ void Model::remember(const Batch& batch, int64_t n, int t) {
   const auto rows = static_cast<int64_t>(batch.tokens.size());
   const float scale = 1 / std::sqrt(static_cast<float>(width));
   auto* narrow = reinterpret_cast<uint16_t*>(own_[static_cast<size_t>(t)].mixed.data());  // a key, then a value
-  int64_t begin, end;
-  while (pool_.share(static_cast<int64_t>(runs_.size()) * c.groups, 1, begin, end)) {
-    const Run& run = runs_[static_cast<size_t>(begin / c.groups)];
+  pool_.share(t, static_cast<int64_t>(runs_.size()) * c.groups, [&](int64_t i) {
+    const Run& run = runs_[static_cast<size_t>(i / c.groups)];
     const auto s = static_cast<size_t>(run.sequence);
-    const int64_t group = begin % c.groups;
+    const int64_t group = i % c.groups;
     for (int64_t m = run.first; m < run.last; m++) {
       float *q = qkv_.data() + m * stride + group * each * width, *k = qkv_.data() + m * stride + (c.heads + group) * width;
       const float *v = k + c.groups * width, *turn = turns_.data() + m * 2 * width;
@@ -280,14 +266,12 @@ void Model::remember(const Batch& batch, int64_t n, int t) {
       put_position(narrow, narrow + width, place, width, reinterpret_cast<uint16_t*>(keys_->data()) + head,
                    reinterpret_cast<uint16_t*>(values_->data()) + head);
     }
-  }
+  });
 }
 
 void Model::mix(const Batch& batch, int64_t n, int t) {
-  int64_t begin, end;
-  while (pool_.share(static_cast<int64_t>(items_.size()), 1, begin, end)) {
-    mix_one(batch, n, items_[static_cast<size_t>(begin)], own_[static_cast<size_t>(t)]);
-  }
+  Thread& own = own_[static_cast<size_t>(t)];
+  pool_.share(t, static_cast<int64_t>(items_.size()), [&](int64_t i) { mix_one(batch, n, items_[static_cast<size_t>(i)], own); });
 }
 
 void Model::mix_one(const Batch& batch, int64_t n, const Item& item, Thread& own) {
@@ -354,17 +338,14 @@ void Model::end(const Batch& batch, int t, float* logits, float* states) {
     return normed(batch.wanted[static_cast<size_t>(i)], own.normed.data());
   });
   const int64_t tiles = head().shape.tiles();
-  int64_t begin, end;
-  while (pool_.share(tiles, std::max<int64_t>(1, tiles / (8 * pool_.threads())), begin, end)) {
-    for (int64_t i = begin; i < end; i++) {
-      const bool inside = (i + 1) * ROWS <= c.words;
-      float* out = inside ? logits + i * ROWS : own.tile.data();
-      kernels_->multiply(head().shape.kind, head().tile(*arena_, i), x, 0, wanted, out, inside ? c.words : ROWS);
-      for (int64_t m = 0; !inside && m < wanted; m++) {
-        std::memcpy(logits + m * c.words + i * ROWS, out + m * ROWS, static_cast<size_t>(c.words - i * ROWS) * 4);
-      }
+  pool_.share(t, tiles, [&](int64_t i) {
+    const bool inside = (i + 1) * ROWS <= c.words;
+    float* out = inside ? logits + i * ROWS : own.tile.data();
+    kernels_->multiply(head().shape.kind, head().tile(*arena_, i), x, 0, wanted, out, inside ? c.words : ROWS);
+    for (int64_t m = 0; !inside && m < wanted; m++) {
+      std::memcpy(logits + m * c.words + i * ROWS, out + m * ROWS, static_cast<size_t>(c.words - i * ROWS) * 4);
     }
-  }
+  });
 }
 
 }  // namespace puna::llama

@@ -51,7 +51,7 @@ void move_on(std::atomic<uint32_t>& word, [[maybe_unused]] std::atomic<int>& sle
 
 }  // namespace
 
-Pool::Pool(int threads) : threads_(std::max(1, threads)) {
+Pool::Pool(int threads) : threads_(std::max(1, threads)), left_(static_cast<size_t>(threads_)) {
   for (int t = 1; t < threads_; t++) team_.emplace_back([this, t] { serve(t); });
 }
 
@@ -63,7 +63,6 @@ Pool::~Pool() {
 
 void Pool::run(const std::function<void(int)>& work) {
   work_ = &work;
-  taken_ = 0;
   move_on(step_, sleepers_);
   work(0);
   wait();
@@ -83,17 +82,32 @@ void Pool::wait() {
   const uint32_t now = phase_.load(std::memory_order_acquire);
   if (arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 == threads_) {
     arrived_.store(0, std::memory_order_relaxed);
-    taken_.store(0, std::memory_order_relaxed);
     move_on(phase_, sleepers_);
     return;
   }
   wait_while(phase_, now, sleepers_);
 }
 
-bool Pool::share(int64_t count, int64_t most, int64_t& begin, int64_t& end) {
-  begin = taken_.fetch_add(most, std::memory_order_relaxed);
-  end = std::min(begin + most, count);
-  return begin < count;
+// A stretch that bears another phase's number is whole: whoever comes first, be it a helper, says so.
+bool Pool::take(int thread, int64_t count, int64_t& begin, int64_t& end) {
+  constexpr uint64_t PIECES = (1 << 24) - 1;
+  const uint64_t phase = phase_.load(std::memory_order_relaxed) & 0xffff;
+  for (int i = 0; i < threads_; i++) {
+    const int whose = (thread + i) % threads_;
+    std::atomic<uint64_t>& left = left_[static_cast<size_t>(whose)].word;
+    for (uint64_t word = left.load(std::memory_order_relaxed);;) {
+      const bool whole = word >> 48 != phase;
+      const int64_t first = whole ? count * whose / threads_ : static_cast<int64_t>(word >> 24 & PIECES);
+      const int64_t last = whole ? count * (whose + 1) / threads_ : static_cast<int64_t>(word & PIECES);
+      const int64_t taken = std::max<int64_t>(1, (last - first) / (i == 0 ? 8 : 2));
+      begin = i == 0 ? first : last - taken, end = begin + taken;
+      const int64_t rest_first = i == 0 ? end : first, rest_last = i == 0 ? last : begin;
+      if (first == last) break;
+      const uint64_t rest = phase << 48 | static_cast<uint64_t>(rest_first) << 24 | static_cast<uint64_t>(rest_last);
+      if (left.compare_exchange_weak(word, rest, std::memory_order_relaxed)) return true;
+    }
+  }
+  return false;
 }
 
 }  // namespace puna::llama
