@@ -130,8 +130,7 @@ inline void tile_of(const Block* block, const Activations& x, int64_t first, flo
       if constexpr (R::HALVES) {
         const Ints a = four_groups<R>(times_two_to<R::ZERO>(less + 2 * m), w, codes + m * BLOCK);
         const Ints c = four_groups<R>(times_two_to<R::ZERO>(less + 2 * m + 1), w + 4, codes + m * BLOCK + 16);
-        total[m] = fma(floats(a), mul(scale, own), total[m]);
-        total[m] = fma(floats(c), mul(second, own), total[m]);
+        total[m] = fma(fma(floats(c), second, mul(floats(a), scale)), own, total[m]);
       } else {
         Ints a = ints(0);
         if constexpr (R::ZERO > 0) a = times_two_to<R::ZERO>(less_both + m);
