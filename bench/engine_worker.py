@@ -63,7 +63,11 @@ def open_llama_cpp(model: str, threads: int, context: int, together: int) -> Any
 
 
 class IkLlamaCpp:
-    """Through the C interface, as peer.LlamaCpp: nobody looks at its logits."""
+    """Through the C interface, as peer.LlamaCpp: nobody looks at its logits.
+
+    Its flash attention is faster, but ends the process at a step of several sequences: those get a context
+    without it.
+    """
 
     def __init__(self, model: str, threads: int, context: int, together: int):
         from ik_llama_cpp import _ctypes_api as api
@@ -71,30 +75,35 @@ class IkLlamaCpp:
         self.api = api
         api.llama_backend_init()
         self.model = api.llama_model_load_from_file(model.encode(), api.llama_model_default_params())
-        given = api.llama_context_default_params()
-        given.n_ctx, given.n_seq_max = together * context, together
-        given.n_batch = given.n_ubatch = BATCH
-        given.n_threads = given.n_threads_batch = threads
-        given.flash_attn = False  # its assertions fail with it here
-        self.context = self.model and api.llama_init_from_model(self.model, given)
-        if not self.context:
+        if not self.model:
             raise RuntimeError(f"ik_llama.cpp could not open {model}")
+        self.alone, self.several = (self._context(threads, context, count) for count in (1, together))
         self.batch = api.llama_batch_init(BATCH, 0, 1)
 
     def first(self, ids: Ids) -> float:
-        self.api.llama_kv_cache_clear(self.context)
-        return self._seconds([ids], 0)
+        self.api.llama_kv_cache_clear(self.alone)
+        return self._seconds(self.alone, [ids], 0)
 
     def steps(self, prompts: Sequence[Ids], count: int) -> float:
-        self.api.llama_kv_cache_clear(self.context)
-        held = len(prompts[0])
+        context, held = self.alone if len(prompts) == 1 else self.several, len(prompts[0])
+        self.api.llama_kv_cache_clear(context)
         for number, ids in enumerate(prompts):
-            self._seconds([ids], 0, number)
+            self._seconds(context, [ids], 0, number)
         return statistics.median(
-            self._seconds([[ids[n % held]] for ids in prompts], held + n) for n in range(count)
+            self._seconds(context, [[ids[n % held]] for ids in prompts], held + n) for n in range(count)
         )
 
-    def _seconds(self, sequences: Sequence[Ids], held: int, first: int = 0) -> float:
+    def _context(self, threads: int, tokens: int, together: int) -> Any:
+        given = self.api.llama_context_default_params()
+        given.n_ctx, given.n_seq_max, given.flash_attn = together * tokens, together, together == 1
+        given.n_batch = given.n_ubatch = BATCH
+        given.n_threads = given.n_threads_batch = threads
+        context = self.api.llama_init_from_model(self.model, given)
+        if not context:
+            raise RuntimeError(f"ik_llama.cpp has no room for {together} x {tokens} tokens")
+        return context
+
+    def _seconds(self, context: Any, sequences: Sequence[Ids], held: int, first: int = 0) -> float:
         batch, row = self.batch, 0
         for number, ids in enumerate(sequences, first):
             for place, id in enumerate(ids, held):
@@ -103,7 +112,7 @@ class IkLlamaCpp:
                 row += 1
         batch.n_tokens = row
         begun = time.perf_counter()
-        answer = self.api.llama_decode(self.context, batch)
+        answer = self.api.llama_decode(context, batch)
         if answer:
             raise RuntimeError(f"llama_decode of {row} tokens answered {answer}")
         return time.perf_counter() - begun
@@ -323,6 +332,8 @@ def main() -> None:
         told: dict[str, Any] = {"package": package, "prepares": hasattr(opener, "prepare")}
         with suppress(PackageNotFoundError):
             told["version"] = version(package)
+            if name == "ik_llama.cpp":  # its wheel knows AVX2 alone
+                told["version"] += ", built here" if "IK_LLAMA_CPP_LIB_PATH" in os.environ else ", AVX2 wheel"
         out.write(json.dumps(told))
     elif len(given) == 2:
         opener.prepare(*given)  # type: ignore[attr-defined]
