@@ -21,7 +21,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -105,7 +105,7 @@ class Far:
             )
         try:
             self.opened = self._answer()
-        except Failed:
+        except BaseException:  # not left behind by Ctrl-C either
             self.close()
             raise
 
@@ -120,8 +120,9 @@ class Far:
             raise Failed(self._ended())
         os.killpg(self.process.pid, signal.SIGCONT)
         assert self.process.stdin is not None
-        self.process.stdin.write(json.dumps(question) + "\n")
-        self.process.stdin.flush()
+        with suppress(BrokenPipeError):  # it ended: there is no answer
+            self.process.stdin.write(json.dumps(question) + "\n")
+            self.process.stdin.flush()
         return self._answer()
 
     def close(self) -> None:
@@ -129,13 +130,16 @@ class Far:
             os.killpg(self.process.pid, signal.SIGKILL)
         for pipe in (self.process.stdin, self.process.stdout):
             assert pipe is not None
-            pipe.close()
+            with suppress(BrokenPipeError):
+                pipe.close()
         self.process.wait()
 
     def _answer(self) -> float:
         assert self.process.stdout is not None
         ready, _, _ = select.select([self.process.stdout], [], [], PATIENCE_S)
-        if not ready:
+        if not ready:  # and a late one must not answer the next question
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
             raise Failed(f"no answer within {PATIENCE_S} s")
         line = self.process.stdout.readline()
         if not line:
@@ -164,7 +168,7 @@ class Row:
     opened: list[float] = field(default_factory=list)
     rates: dict[str, list[float]] = field(default_factory=lambda: {work.name: [] for work in WORKS})
     errors: dict[str, str] = field(default_factory=dict)  # by work
-    peak: float = 0
+    peak: int | None = None  # bytes; None where it ended before
 
     def told(self, ours: "Row | None") -> dict[str, Any]:
         start = {"engine": self.name, "version": self.version, "weights": self.weights, **self.problem}
@@ -172,7 +176,7 @@ class Row:
             return start
         works = {work.name: self._work(work, ours) for work in WORKS}
         opened = [round(seconds, 2) for seconds in self.opened]
-        return start | {"opened_s": opened, "peak_mb": round(self.peak / 2**20), "work": works}
+        return start | {"opened_s": opened, "peak_mb": self.peak and self.peak >> 20, "work": works}
 
     def _work(self, work: Work, ours: "Row | None") -> dict[str, Any]:
         rates = self.rates[work.name]
@@ -229,7 +233,7 @@ class Bench:
             text=True,
         )
         if done.returncode:
-            raise Failed(done.stderr.strip().splitlines()[-1])
+            raise Failed(done.stderr.strip().rpartition("\n")[2] or f"it ended with code {done.returncode}")
         told = json.loads(done.stdout)
         row.version = told.get("version")
         if row.version is None:
@@ -300,10 +304,8 @@ def rounds(sides: Mapping[str, Far], rows: Mapping[str, Row], words: int, count:
                     rows[name].rates[work.name].append(rate)
         print(f"round {turn} of {count}: {time.perf_counter() - begun:.0f} s", file=sys.stderr)
     for name, far in sides.items():
-        try:
-            rows[name].peak = far.ask(do="peak")
-        except Failed as error:
-            rows[name].problem["error"] = str(error)
+        with suppress(Failed):  # one that ended has said so
+            rows[name].peak = int(far.ask(do="peak"))
 
 
 def table(told: Mapping[str, Any]) -> list[str]:
@@ -317,7 +319,11 @@ def table(told: Mapping[str, Any]) -> list[str]:
             found = [row["work"][name] for name in works]
             cells += [f"{cell['median']:,.1f}" if "median" in cell else "failed" for cell in found]
             first = found[0].get("first_token_ms", {}).get("median", "")
-            cells += [str(first), f"{row['opened_s'][-1]:.2f}", f"{row['peak_mb']:,}"]
+            cells += [
+                str(first),
+                f"{row['opened_s'][-1]:.2f}",
+                f"{row['peak_mb']:,}" if row["peak_mb"] else "",
+            ]
         else:
             cells += ["absent" if "absent" in row else "failed", *[""] * (len(head) - 4)]
         lines.append(cells)

@@ -84,6 +84,7 @@ import itertools, json, sys, time
 for line in itertools.chain(["{}"], sys.stdin):
     asked = json.loads(line)
     if asked.get("do") == "die": sys.exit("gone")
+    if asked.get("do") == "sleep": time.sleep(60)
     told = {"error": "no room"} if asked.get("do") == "fail" else {"answer": time.perf_counter() - asked.get("at", 0)}
     print(json.dumps(told), flush=True)
 """
@@ -119,5 +120,13 @@ def test_an_error_is_told_and_the_next_question_answered_and_an_end_is_told_for_
 def test_one_that_is_killed_says_by_what(far):
     os.kill(far.process.pid, signal.SIGKILL)
     far.process.wait()
+    with pytest.raises(Failed, match="SIGKILL"):
+        far.ask(do="tell")
+
+
+def test_one_that_never_answers_is_ended(far, monkeypatch):
+    monkeypatch.setattr("bench.engines.PATIENCE_S", 0.2)
+    with pytest.raises(Failed, match=r"no answer within 0\.2 s"):
+        far.ask(do="sleep")
     with pytest.raises(Failed, match="SIGKILL"):
         far.ask(do="tell")
