@@ -68,15 +68,11 @@ def bench(
     out
         Write all figures here, as JSON.
     """
-    from puna import hub
-    from puna.engine.peer import LlamaCpp
-    from puna.engine.speed import Ours, opening, works
+    from puna.engine.speed import opening, works
 
     _check_folder(out)
     threads = threads or hardware.cores()
-    kinds: dict[str, Any] = {Ours.name: partial(Ours, cache=cache)}
-    if not alone and find_spec(PEER) and hub.find(model).path.suffix == ".gguf":
-        kinds[LlamaCpp.name] = LlamaCpp
+    kinds = _kinds(model, alone, cache)
     with shown(sys.stderr, f"opening {model}"):
         opened = {name: opening(kind, model, threads) for name, kind in kinds.items()}
         context = max((*prefill, *depth)) + 128
@@ -85,19 +81,24 @@ def bench(
     with shown(sys.stderr, f"measuring {model}:"), closing(sides[0]):
         rates, seen = _rounds(sides, todo, rounds, threads)
     rows = [_row(work, rates[work.name], seen, sides[0]) for work in todo]
-    told = {
-        "model": model,
-        "threads": threads,
-        "cache": cache,
-        "rounds": rounds,
-        **_machine(seen),
-        "work": rows,
-    }
-    told["opening"] = {name: _opening(found) for name, found in opened.items()}
+    told = {"model": model, "threads": threads, "rounds": rounds, **_machine(seen), "work": rows}
+    told |= {"cache": cache, "opening": {name: _opening(found) for name, found in opened.items()}}
     if out:
         out.write_text(json.dumps(told, indent=1) + "\n")
     print("\n".join(_lines(told)))
     return 0
+
+
+def _kinds(model: str, alone: bool, cache: Cache) -> dict[str, Any]:
+    """Who is measured, by name."""
+    from puna import hub
+    from puna.engine.peer import LlamaCpp
+    from puna.engine.speed import Ours
+
+    kinds: dict[str, Any] = {Ours.name: partial(Ours, cache=cache)}
+    if not alone and find_spec(PEER) and hub.find(model).path.suffix == ".gguf":
+        kinds[LlamaCpp.name] = LlamaCpp
+    return kinds
 
 
 def _check_folder(out: Path | None) -> None:
