@@ -111,10 +111,4 @@ def test_each_gets_what_it_would_get_alone_to_the_bit(adapter, cache):
     assert sum(usage.accepted_tokens for usage in usages) > 0
     written = sum(usage.completion_tokens + usage.guessed_tokens - usage.accepted_tokens for usage in usages)
     once = written + sum(usage.prompt_tokens - usage.cached_tokens for usage in usages)
-    print(
-        runner.rows,
-        once,
-        runner.copies,
-        [sum(getattr(u, n) for u in usages) for n in ("accepted_tokens", "cached_tokens")],
-    )
     assert runner.rows > once, "some had to stop, and read again what was lost"
