@@ -12,8 +12,6 @@ namespace puna::llama {
 namespace {
 constexpr int64_t LARGE = 2 << 20;  // a large page
 constexpr int PIECE = 512;  // positions mixed apart and then put together: a row's sums never depend on its batch
-
-bool is_plain(Kind kind) { return kind == Kind::F16 || kind == Kind::BF16 || kind == Kind::F32; }
 }  // namespace
 
 Arena::Arena(int64_t bytes) : bytes_((bytes + 2 * LARGE - 1) / LARGE * LARGE) {
