@@ -24,6 +24,7 @@ struct Activations {
 
   void make_room(int64_t rows, int64_t width);
   void shape(int64_t rows, int64_t width) { inputs = width, group = rows < GROUP ? rows : GROUP; }
+  void take_off(int64_t m, float* numbers) const;  // what the codes of row m say, off these (inputs,)
   int64_t at(int64_t m, int64_t i) const { return (m / group * (inputs / BLOCK) + i) * group + m % group; }
 };
 

@@ -12,8 +12,6 @@ namespace puna::llama {
 namespace {
 constexpr int64_t LARGE = 2 << 20;  // a large page
 constexpr int PIECE = 512;  // positions mixed apart and then put together: a row's sums never depend on its batch
-
-bool is_plain(Kind kind) { return kind == Kind::F16 || kind == Kind::BF16 || kind == Kind::F32; }
 }  // namespace
 
 Arena::Arena(int64_t bytes) : bytes_((bytes + 2 * LARGE - 1) / LARGE * LARGE) {
@@ -102,10 +100,11 @@ void Model::plan(const Batch& batch) {
   room(x_, rows * c.width), room(qkv_, rows * heads * c.head_width), room(mixed_, rows * c.heads * c.head_width);
   room(hidden_, rows * c.hidden), room(turns_, rows * 2 * c.head_width), room(sequence_, rows);
   room(queries_, rows * c.heads * c.head_width), room(query_scales_, rows * c.heads);
-  shared_.make_room(rows, std::max({c.width, c.hidden, c.heads * c.head_width}));
+  const int64_t most = std::max(rows, 2 * static_cast<int64_t>(batch.wanted.size()));
+  shared_.make_room(rows, std::max({c.width, c.hidden, c.heads * c.head_width})), shared_.make_room(most, c.width);
   for (Thread& own : own_) {
     room(own.normed, std::max(c.width, c.heads * c.head_width));
-    room(own.tile, rows * ROWS), room(own.up, rows * ROWS);
+    room(own.tile, most * ROWS), room(own.up, rows * ROWS);
   }
   plan_attention(batch);
   plan_adapters(batch);
@@ -211,7 +210,7 @@ void Model::layer(const Batch& batch, int64_t n, int t) {
   add_product(t, n, DOWN, wide, rows);
 }
 
-// Rows of numbers as `readers` want them. Few rows: each thread makes its own, which is quicker than to wait.
+// Rows of numbers as `readers` want them. One row: each thread makes its own, which is quicker than to wait.
 template <class Row>
 const Activations& Model::prepare(int t, int64_t rows, int64_t inputs, std::initializer_list<const Matrix*> readers,
                                   Row row) {
@@ -326,27 +325,42 @@ void Model::put_together(const float* parts, int r, int pieces, float* out) cons
   for (int64_t d = 0; d < width; d++) out[d] /= sum;
 }
 
-// Hidden states as asked, and the logits of the wanted rows.
+// Hidden states as asked, and the logits of the wanted rows. What codes of 8 bits leave of a row is a second row of
+// codes: a quarter of all error would come from here, and the head is one product of many.
 void Model::end(const Batch& batch, int t, float* logits, float* states) {
   const Config& c = config_;
   const auto wanted = static_cast<int64_t>(batch.wanted.size()), asked = static_cast<int64_t>(batch.hidden.size());
   Thread& own = own_[static_cast<size_t>(t)];
   const auto normed = [&](int32_t row, float* out) {
     kernels_->norm(x_.data() + row * c.width, norms_.back().data(), c.width, c.eps, out);
-    return out;
   };
   for (int64_t i = t; i < asked; i += pool_.threads()) normed(batch.hidden[static_cast<size_t>(i)], states + i * c.width);
   if (wanted == 0) return;
-  const Activations& x = prepare(t, wanted, c.width, {&head()}, [&](int64_t i) {
-    return normed(batch.wanted[static_cast<size_t>(i)], own.normed.data());
-  });
-  const int64_t tiles = head().shape.tiles();
-  pool_.share(t, tiles, [&](int64_t i) {
-    const bool inside = (i + 1) * ROWS <= c.words;
-    float* out = inside ? logits + i * ROWS : own.tile.data();
-    kernels_->multiply(head().shape.kind, head().tile(*arena_, i), x, 0, wanted, out, inside ? c.words : ROWS);
-    for (int64_t m = 0; !inside && m < wanted; m++) {
-      std::memcpy(logits + m * c.words + i * ROWS, out + m * ROWS, static_cast<size_t>(c.words - i * ROWS) * 4);
+  const Matrix& head = this->head();
+  const bool plain = is_plain(head.shape.kind);
+  const int64_t each = plain ? 1 : 2, threads = wanted == 1 ? 1 : pool_.threads();
+  Activations& x = wanted == 1 ? own.own : shared_;
+  if (wanted == 1) {
+    x.make_room(each, c.width);
+  } else {
+    if (t == 0) x.shape(wanted * each, c.width);
+    pool_.wait();
+  }
+  for (int64_t i = wanted == 1 ? 0 : t; i < wanted; i += threads) {
+    normed(batch.wanted[static_cast<size_t>(i)], own.normed.data());
+    for (int64_t k = 0; k < each; k++) {
+      kernels_->take(own.normed.data(), x, i * each + k, plain, !plain);
+      if (!plain) x.take_off(i * each + k, own.normed.data());
+    }
+  }
+  if (wanted > 1) pool_.wait();
+  pool_.share(t, head.shape.tiles(), [&](int64_t n) {
+    kernels_->multiply(head.shape.kind, head.tile(*arena_, n), x, 0, wanted * each, own.tile.data(), ROWS);
+    const int64_t count = std::min<int64_t>(ROWS, c.words - n * ROWS);
+    for (int64_t i = 0; i < wanted; i++) {
+      const float *first = own.tile.data() + i * each * ROWS, *rest = first + (each - 1) * ROWS;
+      float* out = logits + i * c.words + n * ROWS;
+      for (int64_t r = 0; r < count; r++) out[r] = plain ? first[r] : first[r] + rest[r];
     }
   });
 }
