@@ -89,14 +89,14 @@ def open_runner(
     asked = f"dtype {dtype} was asked for" if dtype != "auto" else "there is a GPU" if _has_gpu() else None
     missing = None if asked else native.works_for(weights.config, cache)
     reason = asked or missing
+    need(
+        cache == "bf16" or not reason,
+        f"a cache in {cache} needs the native step, and {reason}",
+        "--cache bf16" if dtype == "auto" else "--dtype auto, or --cache bf16",
+        HardwareError if dtype == "auto" else PunaError,
+    )
     log.event("runner", chosen="torch" if reason else "native", reason=reason, slow=bool(missing))
     if reason:
-        need(
-            cache == "bf16",
-            f"a cache in {cache} needs the native step, and {reason}",
-            "--cache bf16" if dtype == "auto" else "--dtype auto, or --cache bf16",
-            HardwareError if dtype == "auto" else PunaError,
-        )
         from puna.engine.dense import dense_runner  # brings torch, a second
 
         return dense_runner(weights, dtype, threads, context)

@@ -15,7 +15,8 @@ import torch
 from adapters import write_peft
 from openai import OpenAI
 
-from puna import hub, lineage
+from puna import hardware, hub, lineage
+from puna.kernels import llama
 from puna.model import hf
 from puna.model.names import shapes
 from puna.quant.source import open_weights
@@ -25,6 +26,7 @@ from tests.tokenizer.test_tokenizer_hostile import small
 
 ROOT = Path(__file__).parents[2]
 PUNA = [sys.executable, "-m", "puna.cli.main"]
+native = pytest.mark.skipif(bool(llama.works_here()) or hardware.has_nvidia(), reason="torch answers here")
 PLAIN = "{% for m in messages %}{{ m['content'] }}{% endfor %}"
 
 
@@ -159,7 +161,7 @@ def adapter(nano, tmp_path_factory):
     return write_peft(tmp_path_factory.mktemp("peft") / "changed", config, size=2)
 
 
-@pytest.fixture(params=["bf16", "int8"])
+@pytest.fixture(params=["bf16", pytest.param("int8", marks=native)])
 def server(nano, adapter, tmp_path, request):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -8,10 +8,11 @@ from small_world import ByteTokenizer
 
 from puna import log
 from puna.engine.engine import Engine
+from puna.engine.load import open_runner
 from puna.engine.native import PAGE, NativeRunner, bytes_per_page, works_for
 from puna.engine.request import Request
 from puna.engine.step import Step
-from puna.errors import HardwareError
+from puna.errors import HardwareError, PunaError
 from puna.kernels import llama
 from puna.model import frequencies, rope
 from puna.model.config import HERD, ModelConfig, RopeScaling
@@ -154,6 +155,16 @@ def test_a_model_of_odd_widths_says_why_it_has_no_native_step():
         NativeRunner(Drawn(odd), 2, 1)
     broad = CONFIG.model_copy(update={"head_dim": 528})
     assert works_for(broad) is None and "head_dim 528" in works_for(broad, "int8")
+
+
+def test_a_cache_that_cannot_be_had_is_refused_with_what_to_try():
+    with pytest.raises(PunaError, match="'int4' is not one of bf16, int8"):
+        open_runner(Drawn(CONFIG), "auto", 1, 64, "int4")
+    with pytest.raises(PunaError, match=r"dtype f32 was asked for\n  try: --dtype auto, or --cache bf16"):
+        open_runner(Drawn(CONFIG), "f32", 1, 64, "int8")
+    odd = CONFIG.model_copy(update={"intermediate_size": 500})
+    with pytest.raises(HardwareError, match=r"needs the native step, and .*\n  try: --cache bf16"):
+        open_runner(Drawn(odd), "auto", 1, 64, "int8")
 
 
 def test_the_budget_counts_what_a_cache_takes():
