@@ -3,8 +3,9 @@
     python -m bench.quality TEXT [--model smollm2] [--tokens 512]
 
 Exact: the dequantised weights in fp32 through the torch model. kl: mean Kullback-Leibler divergence in nats;
-same_best: share of positions with the same best token; perplexity: relative to the exact one's. A model
-without a vocabulary is given drawn ids in place of the text.
+same_best: share of positions with the same best token; perplexity: relative to the exact one's. puna_int8:
+with keys and values in bytes; int8_for_bf16: what that changes. A model without a vocabulary is given drawn
+ids in place of the text.
 """
 
 import argparse
@@ -82,12 +83,14 @@ def main() -> None:
     words = open_weights(place).config.vocab_size
     ids = text_ids(given.text, given.model, given.tokens, words)
     want = ours(open_runner(open_weights(place), "f32", threads, len(ids)), ids)
-    sides = {
-        "puna": ours(open_runner(open_weights(place), "auto", threads, len(ids)), ids),
-        "llama_cpp": theirs(str(place.path), ids, threads),
-    }
+    bf16, int8 = (
+        ours(open_runner(open_weights(place), "auto", threads, len(ids), cache), ids)
+        for cache in ("bf16", "int8")
+    )
+    sides = {"puna": bf16, "puna_int8": int8, "llama_cpp": theirs(str(place.path), ids, threads)}
     about = {"bench": "quality", "model": given.model, "tokens": len(ids)}
     results = {name: compared(want, got, ids) for name, got in sides.items()}
+    results["int8_for_bf16"] = compared(bf16, int8, ids)
     print(json.dumps(about | facts("torch", "llama-cpp-python") | results))
 
 

@@ -2,6 +2,7 @@
 
 import torch
 
+from puna.kernels.llama_reference import whole
 from puna.model.attend import mix
 from puna.model.names import shapes
 from puna.model.transformer import Llama
@@ -40,18 +41,22 @@ def bf16(x):
     return x.bfloat16().float()
 
 
-def definition(model, ids):
+def int8(x):
+    codes, scales = whole(x.flatten(0, -2).numpy(), 127)
+    return torch.from_numpy(codes * scales[:, None]).reshape(x.shape)
+
+
+def definition(model, ids, cache="bf16"):
     """Logits (T, V) and hidden states (T, D) of a torch model with keys, values and queries rounded as the
     native cache rounds them; of weights, too.
     """
+    narrow = {"bf16": bf16, "int8": int8}[cache]
     model = model if isinstance(model, Llama) else load(model, torch.float32)
     width = model.config.head_dim
 
     def attend(layer, q, k, v):
-        return mix(
-            bf16(q * width**-0.5) * width**0.5,
-            *map(keys, (bf16(k), bf16(v))),
-        )
+        asked = bf16(q * width**-0.5) * width**0.5 if cache == "bf16" else q
+        return mix(asked, *map(keys, (narrow(k), narrow(v))))
 
     def keys(x):
         return x.transpose(0, 1)

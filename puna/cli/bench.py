@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import closing
 from datetime import date
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,6 +18,7 @@ from cyclopts.validators import Number
 from puna import __version__, hardware, log
 from puna.cli.progress import shown
 from puna.errors import need
+from puna.kernels.llama import Cache
 
 if TYPE_CHECKING:
     from puna.engine.speed import Limits, Opening, Work
@@ -36,6 +38,7 @@ def bench(
     together: Several = (2, 8),
     depth: Several = (1024,),
     alone: bool = False,
+    cache: Cache = "bf16",
     out: Annotated[Path | None, Parameter(name="--json")] = None,
 ) -> int:
     """Measure a model: reading, writing, many at once, deep contexts, known prompts, opening, memory.
@@ -60,32 +63,42 @@ def bench(
         Write after so many tokens of context.
     alone
         Leave llama.cpp out.
+    cache
+        What our keys and values are kept in; llama.cpp's stay in f16.
     out
         Write all figures here, as JSON.
     """
-    from puna import hub
-    from puna.engine.peer import LlamaCpp
-    from puna.engine.speed import Ours, opening, works
+    from puna.engine.speed import opening, works
 
     _check_folder(out)
     threads = threads or hardware.cores()
-    kinds: list[Any] = [Ours]
-    if not alone and find_spec(PEER) and hub.find(model).path.suffix == ".gguf":
-        kinds.append(LlamaCpp)
+    kinds = _kinds(model, alone, cache)
     with shown(sys.stderr, f"opening {model}"):
-        opened = {kind.name: opening(kind, model, threads) for kind in kinds}
+        opened = {name: opening(kind, model, threads) for name, kind in kinds.items()}
         context = max((*prefill, *depth)) + 128
-        sides = [kind(model, threads, context, max(together, default=1)) for kind in kinds]
+        sides = [kind(model, threads, context, max(together, default=1)) for kind in kinds.values()]
     todo = works(prefill, together, depth)
     with shown(sys.stderr, f"measuring {model}:"), closing(sides[0]):
         rates, seen = _rounds(sides, todo, rounds, threads)
     rows = [_row(work, rates[work.name], seen, sides[0]) for work in todo]
     told = {"model": model, "threads": threads, "rounds": rounds, **_machine(seen), "work": rows}
-    told["opening"] = {name: _opening(found) for name, found in opened.items()}
+    told |= {"cache": cache, "opening": {name: _opening(found) for name, found in opened.items()}}
     if out:
         out.write_text(json.dumps(told, indent=1) + "\n")
     print("\n".join(_lines(told)))
     return 0
+
+
+def _kinds(model: str, alone: bool, cache: Cache) -> dict[str, Any]:
+    """Who is measured, by name."""
+    from puna import hub
+    from puna.engine.peer import LlamaCpp
+    from puna.engine.speed import Ours
+
+    kinds: dict[str, Any] = {Ours.name: partial(Ours, cache=cache)}
+    if not alone and find_spec(PEER) and hub.find(model).path.suffix == ".gguf":
+        kinds[LlamaCpp.name] = LlamaCpp
+    return kinds
 
 
 def _check_folder(out: Path | None) -> None:
@@ -156,7 +169,8 @@ def _version(package: str) -> str | None:
 def _lines(told: dict[str, Any]) -> list[str]:
     """The table, a line for each work."""
     peer = "llama.cpp" in told["opening"]
-    lines = [f"{told['model']} on {told['cpu']}, {told['threads']} threads, {told['rounds']} rounds"]
+    about = f"{told['threads']} threads, {told['rounds']} rounds, a cache in {told['cache']}"
+    lines = [f"{told['model']} on {told['cpu']}, {about}"]
     if "int8_gops" in told:
         memory, products = told["bandwidth_gb_s"]["median"], told["int8_gops"]["median"] / 1000
         lines.append(f"memory {memory:.1f} GB/s, {products:.2f} trillion operations on bytes a second")

@@ -9,6 +9,7 @@ from cyclopts.validators import Number
 
 from puna.engine.request import Grammar
 from puna.errors import DataError, need
+from puna.kernels.llama import Cache
 
 MOST_BYTES = 2**24  # of one text: more than the longest context holds
 Count = Annotated[int | None, Parameter(validator=Number(gte=1))]
@@ -27,6 +28,8 @@ class Loading:
     """Most tokens to remember; the model's own limit if not given."""
     speculate: str = "auto"
     """Who guesses what comes next, so that it comes sooner: off, ngram (by what was read), a small MODEL."""
+    cache: Cache = "bf16"
+    """What keys and values are kept in: int8 takes about half the memory, so twice the context fits."""
 
 
 @Parameter(name="*", group="Answer")

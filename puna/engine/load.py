@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from puna import hardware, hub, log
 from puna.engine import native
@@ -15,7 +15,8 @@ from puna.engine.engine import Engine
 from puna.engine.pages import cache_pages
 from puna.engine.request import Sampling
 from puna.engine.step import Runner
-from puna.errors import PunaError, TokenizerError, need
+from puna.errors import HardwareError, PunaError, TokenizerError, need
+from puna.kernels import llama
 from puna.model.config import ModelConfig, parameters, read_json
 from puna.model.lora import read_adapter
 from puna.model.weights import Weights
@@ -50,12 +51,14 @@ def open_chat(
     context: int | None = None,
     adapters: Mapping[str, Path] | None = None,
     speculate: str = "auto",
+    cache: llama.Cache = "bf16",
 ) -> Session:
     """Open a MODEL, with adapters from PEFT's folders by name. `threads`: None: every core we may use.
 
     `dtype` auto takes the weights as they are stored through the native step, where there is one and no GPU;
     f32, bf16 and f16 compute with those numbers in torch. `speculate`: who guesses what comes next: off,
-    ngram, a smaller MODEL of the same vocabulary, or auto.
+    ngram, a smaller MODEL of the same vocabulary, or auto. `cache`: what the native step keeps keys and
+    values in; int8 takes about half the memory of bf16.
     """
     place = hub.find(model)
     weights, threads = open_weights(place), threads or hardware.cores()
@@ -63,7 +66,7 @@ def open_chat(
     longest = weights.config.max_position_embeddings if context is None else context
     with ThreadPoolExecutor(1) as aside:
         reading = aside.submit(_tokenizer, place.path, weights.config.vocab_size)
-        runner = open_runner(weights, dtype, threads, longest)
+        runner = open_runner(weights, dtype, threads, longest, cache)
         tokenizer = reading.result()
     template = template_for(tokenizer)
     engine = Engine(runner, weights.config, tokenizer, context=context)
@@ -77,19 +80,29 @@ def open_chat(
     return Session(name, weights.config, tokenizer, template, engine, recommended(place))
 
 
-def open_runner(weights: Weights, dtype: str, threads: int, context: int) -> Runner:
+def open_runner(
+    weights: Weights, dtype: str, threads: int, context: int, cache: llama.Cache = "bf16"
+) -> Runner:
     """The fastest runner that can be had; a `runner` event tells which, and why it is not the native one."""
+    caches = get_args(llama.Cache)
+    need(cache in caches, f"cache {cache!r} is not one of {', '.join(caches)}")
     asked = f"dtype {dtype} was asked for" if dtype != "auto" else "there is a GPU" if _has_gpu() else None
-    missing = None if asked else native.works_for(weights.config)
+    missing = None if asked else native.works_for(weights.config, cache)
     reason = asked or missing
+    need(
+        cache == "bf16" or not reason,
+        f"a cache in {cache} needs the native step, and {reason}",
+        "--cache bf16" if dtype == "auto" else "--dtype auto, or --cache bf16",
+        HardwareError if dtype == "auto" else PunaError,
+    )
     log.event("runner", chosen="torch" if reason else "native", reason=reason, slow=bool(missing))
     if reason:
         from puna.engine.dense import dense_runner  # brings torch, a second
 
         return dense_runner(weights, dtype, threads, context)
     free = hardware.available_memory()
-    pages = cache_pages(context, native.bytes_per_page(weights.config), free, native.PAGE)
-    return native.NativeRunner(weights, pages, threads)
+    pages = cache_pages(context, native.bytes_per_page(weights.config, cache), free, native.PAGE)
+    return native.NativeRunner(weights, pages, threads, cache=cache)
 
 
 def open_drafts(

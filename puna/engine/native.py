@@ -1,8 +1,9 @@
 """The runner for CPUs: weights as the file holds them, a whole step of all sequences in one native call.
 
 Codes of the file are multiplied as they are, by inputs in whole numbers with a scale for each 32 (as
-llama.cpp does); F32, F16 and BF16 weights by fp32. Keys and values are kept in bf16. A row's result does not
-depend on what else is read in its step, nor on how its prompt was cut: to the last bit.
+llama.cpp does); F32, F16 and BF16 weights by fp32. Keys and values are kept in bf16, or in bytes with a scale
+for each position and head. A row's result does not depend on what else is read in its step, nor on how its
+prompt was cut: to the last bit.
 """
 
 from collections.abc import Iterator
@@ -28,26 +29,31 @@ PARTS += ("mlp.gate_proj", "mlp.up_proj", "mlp.down_proj")
 NORMS = ("input_layernorm", "post_attention_layernorm")
 
 
-def works_for(config: ModelConfig) -> str | None:
-    """Why a model of this shape has no native step here, or None."""
+def works_for(config: ModelConfig, cache: llama.Cache = "bf16") -> str | None:
+    """Why a model of this shape has no native step here with such a cache, or None."""
     c = config
     widths = {"hidden_size": c.hidden_size, "intermediate_size": c.intermediate_size, "head_dim": c.head_dim}
     for name, width in widths.items():
         if width % llama.TILE:
             return f"{name} {width} is not a multiple of {llama.TILE}"
+    if cache == "int8" and c.head_dim > llama.WIDEST_CODED:
+        return f"head_dim {c.head_dim} is above {llama.WIDEST_CODED}, too wide for a cache in int8"
     return llama.works_here()
 
 
-def bytes_per_page(config: ModelConfig) -> int:
-    """Keys and values of PAGE positions in bf16, all layers."""
-    return 2 * 2 * PAGE * config.num_hidden_layers * config.num_key_value_heads * config.head_dim
+def bytes_per_page(config: ModelConfig, cache: llama.Cache) -> int:
+    """Keys and values of PAGE positions, all layers; in int8 with a float for each position and head."""
+    position = config.head_dim + 4 if cache == "int8" else 2 * config.head_dim
+    return 2 * PAGE * config.num_hidden_layers * config.num_key_value_heads * position
 
 
 class NativeRunner:
     """`pages` of PAGE positions are set aside; the machine gives memory for those that are used."""
 
-    def __init__(self, weights: Weights, pages: int, threads: int, instructions: str = ""):
-        reason = works_for(weights.config)
+    def __init__(
+        self, weights: Weights, pages: int, threads: int, instructions: str = "", cache: llama.Cache = "bf16"
+    ):
+        reason = works_for(weights.config, cache)
         need(not reason, f"{weights.where}: {reason}", "--dtype f32", HardwareError)
         check(weights)
         c = weights.config
@@ -64,7 +70,8 @@ class NativeRunner:
             log.event("load", done=index + 1, of=len(names), tensor=name)
         for index, name in enumerate(_norms(c)):
             self.model.put_norm(index, _numbers(weights, name))
-        self.model.make_cache(pages, PAGE)
+        size = self.model.make_cache(pages, PAGE, cache == "int8")
+        log.event("cache", kept_in=cache, positions=pages * PAGE, bytes=size)
 
     def run(self, step: Step) -> Outcome:
         """One native call."""

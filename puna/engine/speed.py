@@ -72,11 +72,13 @@ class Ours:
 
     name = "puna"
 
-    def __init__(self, model: str, threads: int, context: int, together: int = 1):
+    def __init__(
+        self, model: str, threads: int, context: int, together: int = 1, cache: llama.Cache = "bf16"
+    ):
         weights = open_weights(hub.find(model))
         self.config = weights.config
         context = min(context, self.config.max_position_embeddings)
-        runner = open_runner(weights, "auto", threads, context)
+        runner = open_runner(weights, "auto", threads, context, cache)
         self.engine = Engine(
             runner, self.config, Silent(self.config.vocab_size), context=context, together=together
         )

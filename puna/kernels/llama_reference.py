@@ -52,6 +52,14 @@ def widen(bits: np.ndarray) -> np.ndarray:
     return (bits.astype(np.uint32) << 16).view(np.float32).astype(np.float64)
 
 
+def whole(x: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rows x (M, n) as whole numbers from -most to most, and what each row's are to be multiplied by (M,)."""
+    x = x.astype(np.float32)
+    top = np.abs(x).max(-1)  # (M,)
+    up = np.divide(np.float32(most), top, out=np.zeros_like(top), where=top > 1e-30)
+    return np.rint(x * up[:, None]), top / np.float32(most)
+
+
 def attend(queries: np.ndarray, keys: np.ndarray, values: np.ndarray, seen: np.ndarray) -> np.ndarray:
     """softmax(q k) v of queries (R, Dh), keys and values (S, Dh); query r looks at seen[r] positions."""
     scores = queries @ keys.T  # (R, S)

@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 from bench.random_gguf import SHAPES, write
+from puna import hardware
 
 BENCH = [sys.executable, "-m", "puna.cli.main", "bench"]
 
@@ -15,8 +16,9 @@ def bench(*words, cwd):
 
 def test_a_model_without_a_vocabulary_is_measured(tmp_path):
     write(str(tmp_path / "tiny.gguf"), "q4_k_m", SHAPES["tiny"])
+    cache = "bf16" if hardware.has_nvidia() else "int8"  # which the native step alone has
     quick = ["--rounds", "2", "--threads", "1", "--prefill", "32", "--together", "3", "--depth", "40"]
-    done = bench("tiny.gguf", *quick, "--alone", "--json", "found.json", cwd=tmp_path)
+    done = bench("tiny.gguf", *quick, "--alone", "--cache", cache, "--json", "found.json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     found = json.loads((tmp_path / "found.json").read_text())
     names = [row["work"] for row in found["work"]]
@@ -24,6 +26,7 @@ def test_a_model_without_a_vocabulary_is_measured(tmp_path):
     for row in found["work"]:
         assert row["puna"]["best"] >= row["puna"]["median"] > 0 and "ratio" not in row
         assert row["work"] in done.stdout
+    assert found["cache"] == cache and f"a cache in {cache}" in done.stdout
     assert found["rounds"] == 2 and found["threads"] == 1 and found["opening"]["puna"]["peak_mb"] > 10
     assert found["bandwidth_gb_s"]["best"] > 0 and found["int8_gops"]["best"] > 0
 

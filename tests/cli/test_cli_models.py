@@ -15,7 +15,8 @@ import torch
 from adapters import write_peft
 from openai import OpenAI
 
-from puna import hub, lineage
+from puna import hardware, hub, lineage
+from puna.kernels import llama
 from puna.model import hf
 from puna.model.names import shapes
 from puna.quant.source import open_weights
@@ -25,6 +26,7 @@ from tests.tokenizer.test_tokenizer_hostile import small
 
 ROOT = Path(__file__).parents[2]
 PUNA = [sys.executable, "-m", "puna.cli.main"]
+native = pytest.mark.skipif(bool(llama.works_here()) or hardware.has_nvidia(), reason="torch answers here")
 PLAIN = "{% for m in messages %}{{ m['content'] }}{% endfor %}"
 
 
@@ -119,6 +121,12 @@ def test_nothing_is_overwritten_unless_asked(nano, tmp_path):
         (("export", "NANO", "--to", "gguf", "--out", "no/where.gguf"), "no such folder"),
         (("export", "NANO", "--to", "hf", "--dtype", "int4"), "int4"),
         (("serve", "NANO", "--port", "99999999"), "--port"),
+        (("serve", "NANO", "--cache", "int4"), "bf16"),
+        (("serve", "NANO", "--cache", "int8", "--dtype", "f32"), "try: --dtype auto, or --cache bf16"),
+        (
+            ("chat", "NANO", "-p", "x", "--cache", "int8", "--dtype", "bf16"),
+            "a cache in int8 needs the native step",
+        ),
         (("serve", "nowhere"), "no such file or folder"),
         (("serve", "NANO", "--adapter", "one"), "--adapter NAME=FOLDER"),
         (("chat", "NANO", "-p", "x", "--adapter", "nowhere"), "nowhere: no such folder"),
@@ -153,13 +161,25 @@ def adapter(nano, tmp_path_factory):
     return write_peft(tmp_path_factory.mktemp("peft") / "changed", config, size=2)
 
 
-@pytest.fixture
-def server(nano, adapter, tmp_path):
+@pytest.fixture(params=["bf16", pytest.param("int8", marks=native)])
+def server(nano, adapter, tmp_path, request):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     process = subprocess.Popen(
-        [*PUNA, "serve", str(nano), "--port", str(port), "--name", "tiny", "--adapter", f"changed={adapter}"],
+        [
+            *PUNA,
+            "serve",
+            str(nano),
+            "--port",
+            str(port),
+            "--name",
+            "tiny",
+            "--adapter",
+            f"changed={adapter}",
+            "--cache",
+            request.param,
+        ],
         stderr=subprocess.PIPE,
         text=True,
         cwd=tmp_path,
@@ -170,7 +190,7 @@ def server(nano, adapter, tmp_path):
     for line in process.stderr:
         if line.startswith("serving tiny at "):
             break
-    yield process, port
+    yield process, port, request.param
     watchdog.cancel()
     process.kill()
     process.wait()
@@ -180,7 +200,7 @@ def server(nano, adapter, tmp_path):
 def test_the_served_model_and_its_adapter_answer_the_openai_client_until_it_is_interrupted(
     server, nano, adapter, tmp_path
 ):
-    process, port = server
+    process, port, cache = server
     with OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key="none", max_retries=0) as client:
         assert [model.id for model in client.models.list()] == ["tiny", "changed"]
         asked = {"model": "tiny", "messages": [{"role": "user", "content": "abc"}], "max_tokens": 5}
@@ -190,7 +210,19 @@ def test_the_served_model_and_its_adapter_answer_the_openai_client_until_it_is_i
         other = client.chat.completions.create(**asked | {"model": "changed"}, temperature=0)
     said = other.choices[0].message.content
     assert other.model == "changed" and said != whole.choices[0].message.content
-    words = ("-p", "abc", "--adapter", adapter, "--max-tokens", 5, "--temperature", 0, "--json")
+    words = (
+        "-p",
+        "abc",
+        "--adapter",
+        adapter,
+        "--max-tokens",
+        5,
+        "--temperature",
+        0,
+        "--json",
+        "--cache",
+        cache,
+    )
     assert json.loads(puna("chat", nano, *words, cwd=tmp_path).stdout)["text"] == said
     assert whole.usage.completion_tokens <= 5 and streamed == whole.choices[0].message.content
     done = puna("serve", nano, "--port", port, cwd=tmp_path, code=2)

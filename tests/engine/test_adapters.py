@@ -95,9 +95,10 @@ def test_the_native_step_reads_what_the_merged_model_reads(adapters, name, instr
 
 @native
 @pytest.mark.parametrize("instructions", SETS)
-def test_adapters_and_none_in_one_step_are_each_as_alone_to_the_bit(stored, adapters, instructions):
+@pytest.mark.parametrize("cache", ["bf16", "int8"])
+def test_adapters_and_none_in_one_step_are_each_as_alone_to_the_bit(stored, adapters, instructions, cache):
     numbers = {name: number for number, name in enumerate(adapters, 5)}
-    runner = NativeRunner(stored, 60, 2, instructions)
+    runner = NativeRunner(stored, 60, 2, instructions, cache)
     before = read(runner, IDS, 0)
     for name, number in numbers.items():
         runner.put_adapter(number, adapters[name])
@@ -115,7 +116,7 @@ def test_adapters_and_none_in_one_step_are_each_as_alone_to_the_bit(stored, adap
     )
     np.testing.assert_array_equal(runner.run(step).logits, np.concatenate(alone))
     np.testing.assert_array_equal(read(runner, IDS, 0, (130,)), before)
-    one = NativeRunner(stored, 60, 1, instructions)
+    one = NativeRunner(stored, 60, 1, instructions, cache)
     one.put_adapter(1, adapters["uneven"])
     np.testing.assert_array_equal(read(one, texts[5], 1), alone[5])
 

@@ -6,11 +6,13 @@ import torch
 from drawn import Drawn, definition, off
 from small_world import ByteTokenizer
 
+from puna import log
 from puna.engine.engine import Engine
+from puna.engine.load import open_runner
 from puna.engine.native import PAGE, NativeRunner, bytes_per_page, works_for
 from puna.engine.request import Request
 from puna.engine.step import Step
-from puna.errors import HardwareError
+from puna.errors import HardwareError, PunaError
 from puna.kernels import llama
 from puna.model import frequencies, rope
 from puna.model.config import HERD, ModelConfig, RopeScaling
@@ -26,6 +28,7 @@ SCALED = CONFIG.model_copy(
 )
 WIDE = CONFIG.model_copy(update={"head_dim": 256, "num_attention_heads": 9, "num_key_value_heads": 1})
 IDS = np.random.default_rng(0).integers(0, 1001, 700).tolist()
+CACHES = "bf16", "int8"
 PROMPTS = tuple(IDS[:520]), tuple(IDS[100:133])
 
 
@@ -53,10 +56,11 @@ def read(runner, ids, pages=None, cuts=()):
 
 @pytest.mark.parametrize("instructions", llama.native().instructions())
 @pytest.mark.parametrize("config", [CONFIG, SCALED, WIDE], ids=["plain", "scaled", "wide"])
-def test_plain_weights_give_the_logits_of_the_torch_model(config, instructions):
+@pytest.mark.parametrize("cache", CACHES)
+def test_plain_weights_give_the_logits_of_the_torch_model(config, instructions, cache):
     weights = Drawn(config)
-    runner = NativeRunner(weights, 3, 2, instructions)
-    got, (want, _) = read(runner, IDS[:70]), definition(weights, IDS[:70])
+    runner = NativeRunner(weights, 3, 2, instructions, cache)
+    got, (want, _) = read(runner, IDS[:70]), definition(weights, IDS[:70], cache)
     np.testing.assert_allclose(got, want, atol=0.02)
     assert off(got, want) < 1e-5
 
@@ -75,9 +79,10 @@ def test_every_kind_is_as_near_as_inputs_in_eight_bits_allow(stored, kind):
 
 
 @pytest.mark.parametrize("instructions", llama.native().instructions())
-def test_a_row_is_the_same_to_the_bit_however_it_is_read(stored, instructions):
+@pytest.mark.parametrize("cache", CACHES)
+def test_a_row_is_the_same_to_the_bit_however_it_is_read(stored, instructions, cache):
     weights = stored("Q4_K")
-    runner = NativeRunner(weights, 60, 2, instructions)
+    runner = NativeRunner(weights, 60, 2, instructions, cache)
     whole = read(runner, IDS, list(range(22)))  # 700 positions: two pieces of attention
     cuts = (1, 2, 17, 31, 32, 33, 100, 355, 511, 512, 513, 514, 699)
     pages = np.random.default_rng(1).permutation(np.arange(22, 44)).tolist()
@@ -86,7 +91,7 @@ def test_a_row_is_the_same_to_the_bit_however_it_is_read(stored, instructions):
     alone = read(runner, other, list(range(44, 46)))
     together = Step(IDS[600:] + other, [0, 100, 140], [600, 0], [list(range(22)), [47, 46]], list(range(140)))
     np.testing.assert_array_equal(runner.run(together).logits, np.concatenate((whole[600:], alone)))
-    one = NativeRunner(weights, 22, 1, instructions)
+    one = NativeRunner(weights, 22, 1, instructions, cache)
     np.testing.assert_array_equal(read(one, IDS, None, (650,)), whole)
 
 
@@ -102,8 +107,9 @@ def test_hidden_states_are_those_of_the_torch_model_and_need_no_logits(threads):
     np.testing.assert_array_equal(alone.hidden, hidden.hidden[3:])
 
 
-def test_a_copied_page_is_read_like_its_source(stored):
-    runner = NativeRunner(stored("Q8_0"), 6, 2)
+@pytest.mark.parametrize("cache", CACHES)
+def test_a_copied_page_is_read_like_its_source(stored, cache):
+    runner = NativeRunner(stored("Q8_0"), 6, 2, cache=cache)
     whole = read(runner, IDS[:50], [0, 1])
     runner.copy(1, 4)
     read(runner, IDS[100:150], [5, 1])  # writes over the source
@@ -147,7 +153,33 @@ def test_a_model_of_odd_widths_says_why_it_has_no_native_step():
     assert works_for(CONFIG) is None and "intermediate_size 500" in works_for(odd)
     with pytest.raises(HardwareError, match="not a multiple of 16"):
         NativeRunner(Drawn(odd), 2, 1)
-    assert bytes_per_page(CONFIG) == 2 * 2 * PAGE * 2 * 2 * 64
+    broad = CONFIG.model_copy(update={"head_dim": 528})
+    assert works_for(broad) is None and "head_dim 528" in works_for(broad, "int8")
+
+
+def test_a_cache_that_cannot_be_had_is_refused_with_what_to_try():
+    with pytest.raises(PunaError, match="'int4' is not one of bf16, int8"):
+        open_runner(Drawn(CONFIG), "auto", 1, 64, "int4")
+    with pytest.raises(PunaError, match=r"dtype f32 was asked for\n  try: --dtype auto, or --cache bf16"):
+        open_runner(Drawn(CONFIG), "f32", 1, 64, "int8")
+    odd = CONFIG.model_copy(update={"intermediate_size": 500})
+    with pytest.raises(HardwareError, match=r"needs the native step, and .*\n  try: --cache bf16"):
+        open_runner(Drawn(odd), "auto", 1, 64, "int8")
+
+
+def test_the_budget_counts_what_a_cache_takes():
+    for cache, position in (("bf16", 2 * 64), ("int8", 64 + 4)):
+        said = []
+        with log.listening(said.append):
+            NativeRunner(Drawn(CONFIG), 3, 1, cache=cache)
+        assert bytes_per_page(CONFIG, cache) == 2 * PAGE * 2 * 2 * position
+        told = {
+            "event": "cache",
+            "kept_in": cache,
+            "positions": 3 * PAGE,
+            "bytes": 3 * bytes_per_page(CONFIG, cache),
+        }
+        assert told.items() <= said[-1].items()
 
 
 def test_frequencies_without_torch_are_those_of_the_definition():

@@ -175,13 +175,14 @@ def test_a_second_model_that_is_wrong_rests_longer_and_longer():
 
 
 @pytest.mark.skipif(llama.works_here() is not None, reason="no native step here")
-def test_real_models_say_the_same_to_the_bit_with_and_without_guesses():
+@pytest.mark.parametrize("cache", ["bf16", "int8"])
+def test_real_models_say_the_same_to_the_bit_with_and_without_guesses(cache):
     from test_native import CONFIG, Drawn
 
     def runner(dtype=torch.float32):
         weights = Drawn(CONFIG, dtype)
         weights.tensors["lm_head.weight"] *= 8  # a model that is sure
-        return NativeRunner(weights, 40, 1)
+        return NativeRunner(weights, 40, 1, cache=cache)
 
     requests = [Request(ids=(5, 6, 7), sampling=way, max_tokens=80, logprobs=2) for way in WAYS]
     without, _ = told(runner(), requests, config=CONFIG)

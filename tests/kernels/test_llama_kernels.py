@@ -91,21 +91,76 @@ def test_heads_are_turned_and_narrowed_as_defined(instructions):
 
 
 @each_machine
+def test_numbers_become_whole_ones_as_defined(instructions):
+    rng = np.random.default_rng(5)
+    for width in (16, 80, 512):
+        rows = rng.standard_normal((40, width)) * 10.0 ** rng.uniform(-25, 25, (40, 1))
+        rows[0], rows[1], rows[2] = 0, 1e-36, np.arange(width) - width // 2  # nothing, nearly nothing, ties
+        rows = rows.astype(np.float32)
+        for write, dtype, most in ((NATIVE.to_bytes, np.int8, 127), (NATIVE.to_words, np.int16, 32_767)):
+            want, scales = llama_reference.whole(rows, most)
+            got = np.empty((1, width), dtype)
+            for row, codes, scale in zip(rows, want, scales, strict=True):
+                assert write(instructions, row, got) == scale
+                np.testing.assert_array_equal(got[0], codes)
+            for broken in (np.nan, np.inf, -np.inf):
+                assert np.isnan(write(instructions, np.append(rows[3, :-1], np.float32(broken)), got))
+
+
+def attention(instructions, width, rows, count, page, coded):
+    """Numbers of queries, keys and values, how many positions each query sees, and what comes of it."""
+    rng = np.random.default_rng(width)
+    numbers = rng.standard_normal((rows + 2 * count, width)).astype(np.float32)
+    numbers[:rows] *= 2 * width**-0.5
+    numbers[rows + count :] *= rng.choice([0.1, 1, 10], (count, 1))
+    seen = np.sort(rng.integers(1, count + 1, rows)).astype(np.int32)
+    seen[-1] = count
+    got, three = np.empty((rows, width), np.float32), np.split(numbers, [rows, rows + count])
+    NATIVE.attend(instructions, coded, *(some.ravel() for some in three), seen, page, got)
+    return *three, seen, got
+
+
+EXTENTS = ((1, 1, 16), (3, 33, 32), (4, 700, 32), (8, 300, 16), (7, 257, 64))
+
+
+@each_machine
 @pytest.mark.parametrize("width", [16, 64, 80, 128, 256])
 def test_attention_over_pages_is_that_of_the_textbook(instructions, width):
-    rng = np.random.default_rng(width)
-    for rows, count, page in ((1, 1, 16), (3, 33, 32), (4, 700, 32), (8, 300, 16), (7, 257, 64)):
-        numbers = rng.standard_normal((rows + 2 * count, width)).astype(np.float32)
-        numbers[:rows] *= 2 * width**-0.5
-        bits = llama_reference.narrow(numbers.ravel(), 1.0).reshape(numbers.shape)
-        queries, keys, values = np.split(bits, [rows, rows + count])
-        seen = np.sort(rng.integers(1, count + 1, rows)).astype(np.int32)
-        seen[-1] = count
-        got = np.empty((rows, width), np.float32)
-        NATIVE.attend(instructions, queries.ravel(), keys.ravel(), values.ravel(), seen, page, got)
-        exact = map(llama_reference.widen, (queries, keys, values))
-        want = llama_reference.attend(*exact, seen)
-        assert np.abs(got - want).max() <= 2**-8 * np.abs(numbers).max()  # weights are mixed in bf16
+    for rows, count, page in EXTENTS:
+        *numbers, seen, got = attention(instructions, width, rows, count, page, False)
+        bits = (llama_reference.narrow(some.ravel(), 1.0).reshape(some.shape) for some in numbers)
+        want = llama_reference.attend(*map(llama_reference.widen, bits), seen)
+        assert np.abs(got - want).max() <= 2**-8 * np.abs(numbers[2]).max()  # weights are mixed in bf16
+
+
+@each_machine
+@pytest.mark.parametrize("width", [16, 64, 80, 128, 256, 512])
+def test_attention_over_codes_is_that_of_the_dequantised_numbers(instructions, width):
+    for rows, count, page in EXTENTS:
+        queries, keys, values, seen, got = attention(instructions, width, rows, count, page, True)
+        known = (codes * scales[:, None].astype(np.float64)
+                 for codes, scales in (llama_reference.whole(some, 127) for some in (keys, values)))  # fmt: skip
+        most = np.abs(values).max()
+        near = np.abs(got - llama_reference.attend(queries, *known, seen)).max() / most
+        exact = np.abs(got - llama_reference.attend(queries, keys, values, seen)).max() / most
+        assert near <= 2**-13  # queries and weights have 15 bits and a sign
+        assert exact <= 2**-6
+
+
+@each_machine
+def test_sums_of_codes_stay_within_32_bits_and_what_is_not_finite_is_not_hidden(instructions):
+    count, width = 600, 512
+    ones = np.ones((count, width), np.float32)
+    got, seen = np.empty((1, width), np.float32), np.array([count], np.int32)
+    NATIVE.attend(instructions, True, ones[0], ones.ravel(), -3 * ones.ravel(), seen, 32, got)
+    np.testing.assert_allclose(got, -3 * ones[:1], rtol=1e-6)
+    for broken in (np.nan, np.inf):
+        values = ones.copy()
+        values[5, 3] = broken
+        NATIVE.attend(instructions, True, ones[0], ones.ravel(), values.ravel(), seen, 32, got)
+        assert np.isnan(got).all()
+        NATIVE.attend(instructions, True, ones[0], ones.ravel(), values.ravel(), seen // 600 * 5, 32, got)
+        np.testing.assert_allclose(got, ones[:1], rtol=1e-6)  # of what comes later a query knows nothing
 
 
 def test_what_does_not_fit_is_refused():

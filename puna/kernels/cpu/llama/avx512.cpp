@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <limits>
 #include <type_traits>
 
 #include "kernels.h"
@@ -18,7 +19,8 @@ namespace avx512 {
 
 extern const Kernels avx512_kernels;
 const Kernels avx512_kernels = {"avx512", avx512::multiply, avx512::take, avx512::norm, avx512::gate,
-                                avx512::add_to, avx512::turn, avx512::narrow, avx512::attend, avx512::busy,
+                                avx512::add_to, avx512::turn, avx512::narrow, avx512::code<int8_t>,
+                                avx512::code<int16_t>, avx512::attend<uint16_t>, avx512::attend<int8_t>, avx512::busy,
                                 avx512::tops, avx512::weigh};
 
 }  // namespace puna::llama

@@ -7,6 +7,7 @@
 #include <nanobind/stl/vector.h>
 
 #include <algorithm>
+#include <cmath>
 #include <stdexcept>
 
 #include "model.h"
@@ -112,10 +113,10 @@ int64_t chosen(const std::string& instructions, const In<float>& logits, const s
   return choose(k, logits.data(), static_cast<int64_t>(n), rules, uniform);
 }
 
-// Attention of queries (R, width) over keys and values (S, width), all bf16, in pages that lie in disorder; query r
-// looks at the first seen[r] positions. out (R, width).
-void attend(const std::string& instructions, const In<uint16_t>& queries, const In<uint16_t>& keys,
-            const In<uint16_t>& values, const In<int32_t>& seen, int page, const Out<float>& out) {
+// Attention of queries (R, width) over keys and values (S, width), in pages that lie in disorder, in bf16 or as codes;
+// query r looks at the first seen[r] positions. out (R, width).
+void attend(const std::string& instructions, bool coded, const In<float>& queries, const In<float>& keys,
+            const In<float>& values, const In<int32_t>& seen, int page, const Out<float>& out) {
   const auto rows = static_cast<int64_t>(out.shape(0)), width = static_cast<int64_t>(out.shape(1));
   const int64_t count = static_cast<int64_t>(keys.size()) / width, pages = (count + page - 1) / page;
   need(rows <= MOST_ROWS && width % 16 == 0 && page % 16 == 0 && static_cast<int64_t>(seen.size()) == rows &&
@@ -123,26 +124,38 @@ void attend(const std::string& instructions, const In<uint16_t>& queries, const 
   for (size_t r = 0; r < seen.size(); r++) {
     need(seen.data()[r] > 0 && seen.data()[r] <= count && (r == 0 || seen.data()[r] >= seen.data()[r - 1]), "rising");
   }
-  std::vector<uint16_t> cache(static_cast<size_t>(2 * pages * page * width), 0x7fc0);  // NaN where nothing is written
+  const Kernels& k = kernels(instructions);
+  const Form form{coded, page, width};
+  const int64_t stride = 2 * form.bytes();  // a page's keys, then its values
+  std::vector<float> cache(static_cast<size_t>(pages * stride / 4), NAN);  // where nothing is written
+  auto* bytes = reinterpret_cast<uint8_t*>(cache.data());
   std::vector<int32_t> where(static_cast<size_t>(pages));
   for (int64_t n = 0; n < pages; n++) where[static_cast<size_t>(n)] = static_cast<int32_t>(pages - 1 - n);
-  const int64_t stride = 2 * page * width;  // a page's keys, then its values
+  std::vector<float> most(MOST_ROWS), total(MOST_ROWS), scales(MOST_ROWS), room(ATTEND_ROOM), narrow(static_cast<size_t>(width));
   for (int64_t t = 0; t < count; t++) {
-    uint16_t* place = cache.data() + where[static_cast<size_t>(t / page)] * stride;
-    put_position(keys.data() + t * width, values.data() + t * width, t % page, width, place, place + page * width);
+    uint8_t* place = bytes + where[static_cast<size_t>(t / page)] * stride;
+    form.put(k, keys.data() + t * width, values.data() + t * width, t % page, place, place + form.bytes(), narrow.data());
   }
-  std::vector<float> most(MOST_ROWS), total(MOST_ROWS), room(ATTEND_ROOM);
-  const Heads heads{queries.data(), seen.data(), static_cast<int>(rows), static_cast<int>(width), cache.data(),
-                    cache.data() + page * width, where.data(), stride, page, 0, static_cast<int>(count)};
-  kernels(instructions).attend(heads, {out.data(), most.data(), total.data()}, room.data());
+  std::vector<uint16_t> asked(static_cast<size_t>(rows * width));
+  form.ask(k, queries.data(), 1, rows, asked.data(), scales.data());
+  const Heads heads{asked.data(), scales.data(), seen.data(), static_cast<int>(rows), static_cast<int>(width), bytes,
+                    bytes + form.bytes(), where.data(), stride, page, 0, static_cast<int>(count)};
+  form.attend(k, heads, {out.data(), most.data(), total.data()}, room.data());
   for (int64_t i = 0; i < rows * width; i++) out.data()[i] /= total[static_cast<size_t>(i / width)];
+}
+
+// Numbers as bytes or words; gives what they are to be multiplied by.
+template <class Code>
+float coded(float (*code)(const float*, int64_t, Code*), const In<float>& numbers, const Out<Code>& out) {
+  need(numbers.size() == out.size() && out.size() % 16 == 0, "shapes that do not fit");
+  return code(numbers.data(), static_cast<int64_t>(numbers.size()), out.data());
 }
 
 }  // namespace
 
 NB_MODULE(_llama, module) {
   nb::set_leak_warnings(false);  // a model that lives until the process ends is no leak
-  module.attr("REVISION") = 5;  // the same number stands in puna/kernels/llama.py
+  module.attr("REVISION") = 6;  // the same number stands in puna/kernels/llama.py
   module.def("instructions", &instructions);
   module.def("tile_bytes", [](const std::string& kind, int64_t inputs) { return tile_bytes(kind_named(kind), inputs); });
   module.def("bandwidth", &bandwidth, nb::call_guard<nb::gil_scoped_release>());
@@ -175,6 +188,12 @@ NB_MODULE(_llama, module) {
   module.def("narrow", [](const std::string& instructions, In<float> numbers, float scale, Out<uint16_t> out) {
     need(numbers.size() == out.size() && out.size() % 16 == 0, "shapes that do not fit");
     kernels(instructions).narrow(numbers.data(), scale, static_cast<int64_t>(out.size()), out.data());
+  });
+  module.def("to_bytes", [](const std::string& instructions, In<float> numbers, Out<int8_t> out) {
+    return coded(kernels(instructions).to_bytes, numbers, out);
+  });
+  module.def("to_words", [](const std::string& instructions, In<float> numbers, Out<int16_t> out) {
+    return coded(kernels(instructions).to_words, numbers, out);
   });
   nb::class_<Model>(module, "Model")
       .def("__init__",

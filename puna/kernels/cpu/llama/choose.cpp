@@ -49,4 +49,11 @@ void Activations::make_room(int64_t rows, int64_t width) {
   most(less, 2 * blocks), most(less_both, blocks);
 }
 
+void Activations::take_off(int64_t m, float* numbers) const {
+  for (int64_t i = 0; i < inputs; i++) {
+    const int64_t block = at(m, i / BLOCK);
+    numbers[i] -= scale[static_cast<size_t>(block)] * codes[static_cast<size_t>(block * BLOCK + i % BLOCK)];
+  }
+}
+
 }  // namespace puna::llama

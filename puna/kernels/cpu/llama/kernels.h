@@ -24,25 +24,18 @@ struct Activations {
 
   void make_room(int64_t rows, int64_t width);
   void shape(int64_t rows, int64_t width) { inputs = width, group = rows < GROUP ? rows : GROUP; }
+  void take_off(int64_t m, float* numbers) const;  // what the codes of row m say, off these (inputs,)
   int64_t at(int64_t m, int64_t i) const { return (m / group * (inputs / BLOCK) + i) * group + m % group; }
 };
 
-// The keys and values of one head of one page: `page` positions of Dh numbers in bf16.
-//   keys[((t / 16 * Dh / 2 + d / 2) * 16 + t % 16) * 2 + d % 2]    16 positions side by side, as weights lie
-//   values[(t / 2 * Dh + d) * 2 + t % 2]                           pairs of positions side by side
-inline void put_position(const uint16_t* key, const uint16_t* value, int64_t place, int64_t width, uint16_t* keys,
-                         uint16_t* values) {
-  keys += place / 16 * 16 * width + place % 16 * 2, values += place / 2 * 2 * width;
-  for (int64_t d = 0; d < width; d++) keys[d / 2 * 32 + d % 2] = key[d], values[2 * d + place % 2] = value[d];
-  for (int64_t d = 0; place % 2 == 0 && d < width; d++) values[2 * d + 1] = 0;  // mixed with weight 0 till written
-}
-struct Heads {  // queries of one key-value head
-  const uint16_t* queries;   // (rows, Dh) bf16, scaled
+struct Heads {  // queries of one key-value head, over a cache in the form that cache.h says
+  const uint16_t* queries;   // (rows, Dh) bf16, scaled; over codes whole numbers from -32767 to 32767
+  const float* scales;       // (rows,): what these are to be multiplied by
   const int32_t* seen;       // (rows,): how many positions each may look at, rising
   int rows, width;           // at most 8 rows; Dh, a multiple of 16
-  const uint16_t *keys, *values;  // of page 0 of this head
+  const uint8_t *keys, *values;  // of page 0 of this head
   const int32_t* pages;      // which page holds positions page * i ...
-  int64_t stride;            // numbers from a page to the next
+  int64_t stride;            // bytes from a page to the next
   int page;                  // positions of a page, a multiple of 16
   int first, last;           // positions first (a multiple of 16) ... last - 1 are mixed here
 };
@@ -65,7 +58,11 @@ struct Kernels {
   // One head (Dh,), neighbours turned by their angle: cos_sin holds cos of each pair twice, then -sin, sin.
   void (*turn)(float* head, const float* cos_sin, int width);
   void (*narrow)(const float* numbers, float scale, int64_t n, uint16_t* out);  // times scale, to bf16
+  // Numbers (n,) as whole ones from -127 or -32767, to the nearest; gives what these are to be multiplied by.
+  float (*to_bytes)(const float* numbers, int64_t n, int8_t* out);
+  float (*to_words)(const float* numbers, int64_t n, int16_t* out);
   void (*attend)(const Heads& heads, const Mixed& mixed, float* room);  // room: ATTEND_ROOM floats
+  void (*attend_codes)(const Heads& heads, const Mixed& mixed, float* room);
   int32_t (*busy)(int64_t turns);  // BUSY_PRODUCTS multiplications of bytes a turn, to learn how fast they can be
   // Of each SIDE numbers of a row: the greatest, NaN where one is; and the sum of exp((x - most) * per).
   void (*tops)(const double* row, int64_t blocks, double* most);
@@ -75,6 +72,7 @@ constexpr int BUSY_SUMS = 12, BUSY_PRODUCTS = BUSY_SUMS * ROWS * 4;
 constexpr int64_t SIDE = 64;
 constexpr int MOST_ROWS = 8, PART = 256;  // queries at once; positions at once
 constexpr int ATTEND_ROOM = 2 * MOST_ROWS * PART;
+constexpr int64_t WIDEST = 512;  // Dh of a cache of codes: sums of so many products fit 32 bits
 
 // Instruction sets that this machine has, the widest first.
 std::vector<std::string> instructions();

@@ -143,16 +143,6 @@ inline void tile_of(const Block* block, const Activations& x, int64_t first, flo
   for (int m = 0; m < M; m++) store(out + m * stride, total[m]);
 }
 
-// Plain numbers: 16 rows of one input side by side.
-struct F16 {
-  uint16_t v[ROWS];
-};
-struct BF16 {
-  uint16_t v[ROWS];
-};
-struct F32 {
-  float v[ROWS];
-};
 inline Floats numbers(const F16& b) { return halves(b.v); }
 inline Floats numbers(const BF16& b) { return bf16(b.v); }
 inline Floats numbers(const F32& b) { return load(b.v); }
@@ -198,19 +188,7 @@ void rows_of(const uint8_t* tile, const Activations& x, int64_t first, int64_t r
 
 void multiply(Kind kind, const uint8_t* tile, const Activations& x, int64_t first, int64_t rows, float* out,
               int64_t stride) {
-  switch (kind) {
-    case Kind::Q4_0: return rows_of<Q4_0>(tile, x, first, rows, out, stride);
-    case Kind::Q4_1: return rows_of<Q4_1>(tile, x, first, rows, out, stride);
-    case Kind::Q5_0: return rows_of<Q5_0>(tile, x, first, rows, out, stride);
-    case Kind::Q5_1: return rows_of<Q5_1>(tile, x, first, rows, out, stride);
-    case Kind::Q8_0: return rows_of<Q8_0>(tile, x, first, rows, out, stride);
-    case Kind::Q4_K: return rows_of<Q4_K>(tile, x, first, rows, out, stride);
-    case Kind::Q5_K: return rows_of<Q5_K>(tile, x, first, rows, out, stride);
-    case Kind::Q6_K: return rows_of<Q6_K>(tile, x, first, rows, out, stride);
-    case Kind::F16: return rows_of<F16>(tile, x, first, rows, out, stride);
-    case Kind::BF16: return rows_of<BF16>(tile, x, first, rows, out, stride);
-    case Kind::F32: return rows_of<F32>(tile, x, first, rows, out, stride);
-  }
+  of_kind(kind, [&](auto block) { rows_of<typename decltype(block)::type>(tile, x, first, rows, out, stride); });
 }
 
 void take_codes(const float* numbers, Activations& x, int64_t m) {

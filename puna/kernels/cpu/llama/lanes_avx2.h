@@ -132,6 +132,10 @@ inline int32_t store_codes(int8_t* p, Floats v) {
   }
   return total;
 }
+inline void store_codes(int16_t* p, Floats v) {
+  const __m256i both = _mm256_packs_epi32(_mm256_cvtps_epi32(v.a), _mm256_cvtps_epi32(v.b));
+  _mm256_storeu_si256((__m256i*)p, _mm256_permute4x64_epi64(both, 0xd8));
+}
 inline __m128i bf16_of(__m256 v) {
   const __m256i bits = _mm256_castps_si256(v);
   const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
@@ -154,6 +158,15 @@ inline Floats dot_pairs(Floats a, const uint16_t* x, const uint16_t* two) {
   const Bytes both = bytes(x);
   a = fma(Floats{lower_number(both.a), lower_number(both.b)}, Floats{lower_number(pair), lower_number(pair)}, a);
   return fma(Floats{upper_number(both.a), upper_number(both.b)}, Floats{upper_number(pair), upper_number(pair)}, a);
+}
+inline __m256i dot_codes(const int8_t* x, __m256i pair) {
+  return _mm256_madd_epi16(_mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i*)x)), pair);
+}
+inline Ints dot_pairs(Ints a, const int8_t* x, const int16_t* two) {
+  int32_t word;
+  std::memcpy(&word, two, 4);
+  const __m256i pair = _mm256_set1_epi32(word);
+  return add(a, Ints{dot_codes(x, pair), dot_codes(x + 16, pair)});
 }
 inline void fetch_near(const void* p) { _mm_prefetch((const char*)p, _MM_HINT_T0); }  // to the first cache
 inline void fetch_far(const void* p) { _mm_prefetch((const char*)p, _MM_HINT_T1); }   // to the second

@@ -50,6 +50,13 @@ inline Floats dot_pairs(Floats a, const uint16_t* x, const uint16_t* two) {
   std::memcpy(&word, two, 4);
   return _mm512_dpbf16_ps(a, (__m512bh)_mm512_loadu_si512(x), (__m512bh)_mm512_set1_epi32(word));
 }
+// The same over codes, by whole numbers of 16 bits.
+inline Ints dot_pairs(Ints a, const int8_t* x, const int16_t* two) {
+  int32_t word;
+  std::memcpy(&word, two, 4);
+  const __m512i wide = _mm512_cvtepi8_epi16(_mm256_loadu_si256((const __m256i*)x));
+  return _mm512_dpwssd_epi32(a, wide, _mm512_set1_epi32(word));
+}
 
 inline Floats zero() { return _mm512_setzero_ps(); }
 inline Floats every(float v) { return _mm512_set1_ps(v); }
@@ -85,6 +92,10 @@ inline int32_t store_codes(int8_t* p, Floats v) {
   const __m512i whole = _mm512_cvtps_epi32(v);
   _mm_storeu_si128((__m128i*)p, _mm512_cvtepi32_epi8(whole));
   return _mm512_reduce_add_epi32(whole);
+}
+// The same as words, from -32767 to 32767.
+inline void store_codes(int16_t* p, Floats v) {
+  _mm256_storeu_si256((__m256i*)p, _mm512_cvtsepi32_epi16(_mm512_cvtps_epi32(v)));
 }
 // 16 numbers as bf16, to the nearest, to even at a tie.
 inline void store_bf16(uint16_t* p, Floats v) {

@@ -62,6 +62,9 @@ inline Floats dot_pairs(const Floats& a, const uint16_t* x, const uint16_t* two)
   return each<Floats>(
       [&](int i) { return a.v[i] + wide(x[2 * i]) * wide(two[0]) + wide(x[2 * i + 1]) * wide(two[1]); });
 }
+inline Ints dot_pairs(const Ints& a, const int8_t* x, const int16_t* two) {
+  return each<Ints>([&](int i) { return a.v[i] + x[2 * i] * two[0] + x[2 * i + 1] * two[1]; });
+}
 inline Floats zero() { return each<Floats>([](int) { return 0.0f; }); }
 inline Floats every(float v) { return each<Floats>([&](int) { return v; }); }
 inline Floats load(const float* p) { return each<Floats>([&](int i) { return p[i]; }); }
@@ -112,6 +115,9 @@ inline int32_t store_codes(int8_t* p, const Floats& v) {
     p[i] = static_cast<int8_t>(whole), total += whole;
   }
   return total;
+}
+inline void store_codes(int16_t* p, const Floats& v) {
+  for (int i = 0; i < 16; i++) p[i] = static_cast<int16_t>(std::nearbyint(v.v[i]));
 }
 inline void store_bf16(uint16_t* p, const Floats& v) {
   for (int i = 0; i < 16; i++) {

@@ -12,8 +12,6 @@ namespace puna::llama {
 namespace {
 constexpr int64_t LARGE = 2 << 20;  // a large page
 constexpr int PIECE = 512;  // positions mixed apart and then put together: a row's sums never depend on its batch
-
-bool is_plain(Kind kind) { return kind == Kind::F16 || kind == Kind::BF16 || kind == Kind::F32; }
 }  // namespace
 
 Arena::Arena(int64_t bytes) : bytes_((bytes + 2 * LARGE - 1) / LARGE * LARGE) {
@@ -69,15 +67,17 @@ void Model::put_norm(int64_t index, const float* from) {
   norms_.at(static_cast<size_t>(index)).assign(from, from + config_.width);
 }
 
-void Model::make_cache(int64_t pages, int64_t page) {
+int64_t Model::make_cache(int64_t pages, int64_t page, bool coded) {
   if (page % 16) throw std::invalid_argument("a page holds a multiple of 16 positions");
-  const int64_t bytes = config_.layers * pages * config_.groups * page * config_.head_width * 2;
+  if (coded && config_.head_width > WIDEST) throw std::invalid_argument("heads too wide for sums of 32 bits");
+  pages_ = pages, form_ = {coded, page, config_.head_width};
+  const int64_t bytes = config_.layers * pages * config_.groups * form_.bytes();
   keys_ = std::make_unique<Arena>(bytes), values_ = std::make_unique<Arena>(bytes);
-  pages_ = pages, page_ = page;
+  return 2 * bytes;
 }
 
 void Model::copy_page(int64_t source, int64_t target) {
-  const int64_t page = config_.groups * page_ * config_.head_width * 2;
+  const int64_t page = config_.groups * form_.bytes();
   for (const auto& arena : {keys_.get(), values_.get()}) {
     for (int64_t n = 0; n < config_.layers; n++) {
       uint8_t* layer = arena->data() + n * pages_ * page;
@@ -99,11 +99,12 @@ void Model::plan(const Batch& batch) {
   const int64_t heads = c.heads + 2 * c.groups;
   room(x_, rows * c.width), room(qkv_, rows * heads * c.head_width), room(mixed_, rows * c.heads * c.head_width);
   room(hidden_, rows * c.hidden), room(turns_, rows * 2 * c.head_width), room(sequence_, rows);
-  room(queries_, rows * c.heads * c.head_width);
-  shared_.make_room(rows, std::max({c.width, c.hidden, c.heads * c.head_width}));
+  room(queries_, rows * c.heads * c.head_width), room(query_scales_, rows * c.heads);
+  const int64_t most = std::max(rows, 2 * static_cast<int64_t>(batch.wanted.size()));
+  shared_.make_room(rows, std::max({c.width, c.hidden, c.heads * c.head_width})), shared_.make_room(most, c.width);
   for (Thread& own : own_) {
     room(own.normed, std::max(c.width, c.heads * c.head_width));
-    room(own.tile, rows * ROWS), room(own.up, rows * ROWS);
+    room(own.tile, most * ROWS), room(own.up, rows * ROWS);
   }
   plan_attention(batch);
   plan_adapters(batch);
@@ -209,7 +210,7 @@ void Model::layer(const Batch& batch, int64_t n, int t) {
   add_product(t, n, DOWN, wide, rows);
 }
 
-// Rows of numbers as `readers` want them. Few rows: each thread makes its own, which is quicker than to wait.
+// Rows of numbers as `readers` want them. One row: each thread makes its own, which is quicker than to wait.
 template <class Row>
 const Activations& Model::prepare(int t, int64_t rows, int64_t inputs, std::initializer_list<const Matrix*> readers,
                                   Row row) {
@@ -248,7 +249,7 @@ void Model::remember(const Batch& batch, int64_t n, int t) {
   const int64_t width = c.head_width, each = c.heads / c.groups, stride = (c.heads + 2 * c.groups) * width;
   const auto rows = static_cast<int64_t>(batch.tokens.size());
   const float scale = 1 / std::sqrt(static_cast<float>(width));
-  auto* narrow = reinterpret_cast<uint16_t*>(own_[static_cast<size_t>(t)].mixed.data());  // a key, then a value
+  void* narrow = own_[static_cast<size_t>(t)].mixed.data();
   pool_.share(t, static_cast<int64_t>(runs_.size()) * c.groups, [&](int64_t i) {
     const Run& run = runs_[static_cast<size_t>(i / c.groups)];
     const auto s = static_cast<size_t>(run.sequence);
@@ -257,14 +258,13 @@ void Model::remember(const Batch& batch, int64_t n, int t) {
       float *q = qkv_.data() + m * stride + group * each * width, *k = qkv_.data() + m * stride + (c.heads + group) * width;
       const float *v = k + c.groups * width, *turn = turns_.data() + m * 2 * width;
       for (int64_t h = 0; h < each; h++) kernels_->turn(q + h * width, turn, static_cast<int>(width));
-      kernels_->narrow(q, scale, each * width, queries_.data() + (group * rows + m) * each * width);
       kernels_->turn(k, turn, static_cast<int>(width));
-      kernels_->narrow(k, 1, width, narrow), kernels_->narrow(v, 1, width, narrow + width);
-      const int64_t position = batch.held[s] + m - batch.starts[s], place = position % page_;
-      const int64_t page = batch.pages[s][static_cast<size_t>(position / page_)];
-      const int64_t head = ((n * pages_ + page) * c.groups + group) * page_ * width;
-      put_position(narrow, narrow + width, place, width, reinterpret_cast<uint16_t*>(keys_->data()) + head,
-                   reinterpret_cast<uint16_t*>(values_->data()) + head);
+      const int64_t query = (group * rows + m) * each;
+      form_.ask(*kernels_, q, scale, each, queries_.data() + query * width, query_scales_.data() + query);
+      const int64_t position = batch.held[s] + m - batch.starts[s];
+      const int64_t page = batch.pages[s][static_cast<size_t>(position / form_.page)];
+      const int64_t head = ((n * pages_ + page) * c.groups + group) * form_.bytes();
+      form_.put(*kernels_, k, v, position % form_.page, keys_->data() + head, values_->data() + head, narrow);
     }
   });
 }
@@ -276,28 +276,30 @@ void Model::mix(const Batch& batch, int64_t n, int t) {
 
 void Model::mix_one(const Batch& batch, int64_t n, const Item& item, Thread& own) {
   const Config& c = config_;
-  const int64_t each = c.heads / c.groups, width = c.head_width, page = c.groups * page_ * width;
+  const int64_t each = c.heads / c.groups, width = c.head_width, page = c.groups * form_.bytes();
   const auto s = static_cast<size_t>(item.sequence);
   const auto rows = static_cast<int64_t>(batch.tokens.size());
-  const int64_t head = n * pages_ * page + item.group * page_ * width;
+  const int64_t head = n * pages_ * page + item.group * form_.bytes();
+  const int64_t query = (item.group * rows + batch.starts[s]) * each + item.first;
   int32_t seen[MOST_ROWS];
   for (int r = 0; r < item.count; r++) seen[r] = batch.held[s] + (item.first + r) / static_cast<int>(each) + 1;
-  Heads heads{queries_.data() + ((item.group * rows + batch.starts[s]) * each + item.first) * width,
+  Heads heads{queries_.data() + query * width,
+              query_scales_.data() + query,
               seen,
               item.count,
               static_cast<int>(width),
-              reinterpret_cast<const uint16_t*>(keys_->data()) + head,
-              reinterpret_cast<const uint16_t*>(values_->data()) + head,
+              keys_->data() + head,
+              values_->data() + head,
               batch.pages[s].data(),
               page,
-              static_cast<int>(page_),
+              static_cast<int>(form_.page),
               0,
               0};
   float* parts = partial_.data() + item.place * MOST_ROWS * (width + 2);
   for (int p = item.begin; p < item.end; p++) {
     float* part = parts + p * MOST_ROWS * (width + 2);
     heads.first = p * PIECE, heads.last = (p + 1) * PIECE;
-    kernels_->attend(heads, {part, part + MOST_ROWS * width, part + MOST_ROWS * (width + 1)}, own.room.data());
+    form_.attend(*kernels_, heads, {part, part + MOST_ROWS * width, part + MOST_ROWS * (width + 1)}, own.room.data());
   }
   auto& done = done_[static_cast<size_t>(item.place)];  // who ends last puts the pieces together
   if (done.fetch_add(item.end - item.begin) + item.end - item.begin < item.pieces) return;
@@ -323,27 +325,42 @@ void Model::put_together(const float* parts, int r, int pieces, float* out) cons
   for (int64_t d = 0; d < width; d++) out[d] /= sum;
 }
 
-// Hidden states as asked, and the logits of the wanted rows.
+// Hidden states as asked, and the logits of the wanted rows. What codes of 8 bits leave of a row is a second row of
+// codes: a quarter of all error would come from here, and the head is one product of many.
 void Model::end(const Batch& batch, int t, float* logits, float* states) {
   const Config& c = config_;
   const auto wanted = static_cast<int64_t>(batch.wanted.size()), asked = static_cast<int64_t>(batch.hidden.size());
   Thread& own = own_[static_cast<size_t>(t)];
   const auto normed = [&](int32_t row, float* out) {
     kernels_->norm(x_.data() + row * c.width, norms_.back().data(), c.width, c.eps, out);
-    return out;
   };
   for (int64_t i = t; i < asked; i += pool_.threads()) normed(batch.hidden[static_cast<size_t>(i)], states + i * c.width);
   if (wanted == 0) return;
-  const Activations& x = prepare(t, wanted, c.width, {&head()}, [&](int64_t i) {
-    return normed(batch.wanted[static_cast<size_t>(i)], own.normed.data());
-  });
-  const int64_t tiles = head().shape.tiles();
-  pool_.share(t, tiles, [&](int64_t i) {
-    const bool inside = (i + 1) * ROWS <= c.words;
-    float* out = inside ? logits + i * ROWS : own.tile.data();
-    kernels_->multiply(head().shape.kind, head().tile(*arena_, i), x, 0, wanted, out, inside ? c.words : ROWS);
-    for (int64_t m = 0; !inside && m < wanted; m++) {
-      std::memcpy(logits + m * c.words + i * ROWS, out + m * ROWS, static_cast<size_t>(c.words - i * ROWS) * 4);
+  const Matrix& head = this->head();
+  const bool plain = is_plain(head.shape.kind);
+  const int64_t each = plain ? 1 : 2, threads = wanted == 1 ? 1 : pool_.threads();
+  Activations& x = wanted == 1 ? own.own : shared_;
+  if (wanted == 1) {
+    x.make_room(each, c.width);
+  } else {
+    if (t == 0) x.shape(wanted * each, c.width);
+    pool_.wait();
+  }
+  for (int64_t i = wanted == 1 ? 0 : t; i < wanted; i += threads) {
+    normed(batch.wanted[static_cast<size_t>(i)], own.normed.data());
+    for (int64_t k = 0; k < each; k++) {
+      kernels_->take(own.normed.data(), x, i * each + k, plain, !plain);
+      if (!plain) x.take_off(i * each + k, own.normed.data());
+    }
+  }
+  if (wanted > 1) pool_.wait();
+  pool_.share(t, head.shape.tiles(), [&](int64_t n) {
+    kernels_->multiply(head.shape.kind, head.tile(*arena_, n), x, 0, wanted * each, own.tile.data(), ROWS);
+    const int64_t count = std::min<int64_t>(ROWS, c.words - n * ROWS);
+    for (int64_t i = 0; i < wanted; i++) {
+      const float *first = own.tile.data() + i * each * ROWS, *rest = first + (each - 1) * ROWS;
+      float* out = logits + i * c.words + n * ROWS;
+      for (int64_t r = 0; r < count; r++) out[r] = plain ? first[r] : first[r] + rest[r];
     }
   });
 }

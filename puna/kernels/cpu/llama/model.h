@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "cache.h"
 #include "kernels.h"
 #include "pool.h"
 
@@ -68,7 +69,7 @@ class Model {
   // `first` is a multiple of ROWS. All threads pack.
   void put(int64_t index, int64_t first, int64_t rows, const uint8_t* from);
   void put_norm(int64_t index, const float* from);  // two of every layer, then the last
-  void make_cache(int64_t pages, int64_t page);     // forgets what was there
+  int64_t make_cache(int64_t pages, int64_t page, bool coded);  // forgets what was there; gives its bytes
 
   // `rank` is the same for all of an adapter, a multiple of 16: lower ones are filled with zeros.
   void put_adapter(int32_t number, int64_t rank, const std::vector<Half>& halves);
@@ -84,7 +85,7 @@ class Model {
   const Kernels& kernels() const { return *kernels_; }
   int threads() const { return pool_.threads(); }
   int64_t pages() const { return pages_; }
-  int64_t page() const { return page_; }
+  int64_t page() const { return form_.page; }
   int64_t bytes() const { return bytes_; }  // of the packed weights
   const Shape& shape(int64_t index) const { return matrices_.at(static_cast<size_t>(index)).shape; }
 
@@ -153,13 +154,14 @@ class Model {
   const Kernels* kernels_;
   Pool pool_;
   std::unique_ptr<Arena> arena_, keys_, values_;
-  int64_t bytes_ = 0, pages_ = 0, page_ = 0;
+  int64_t bytes_ = 0, pages_ = 0;
+  Form form_;  // of keys_ and values_
   std::map<int32_t, Adapter> adapters_;
 
   std::vector<Thread> own_;
   Activations shared_;
-  std::vector<float> x_, qkv_, mixed_, hidden_, turns_, partial_;
-  std::vector<uint16_t> queries_;
+  std::vector<float> x_, qkv_, mixed_, hidden_, turns_, partial_, query_scales_;
+  std::vector<uint16_t> queries_;  // (groups, rows, heads a group, Dh), as query_scales_ without Dh
   std::vector<int32_t> sequence_;  // of a row
   std::vector<Run> runs_;
   std::vector<Item> items_;

@@ -136,21 +136,18 @@ void put(const uint8_t* from, int r, Q6_K& to) {
   }
 }
 
+template <class Number>
+void put(const uint8_t* from, int r, Plain<Number>& to) {
+  std::memcpy(&to.v[r], from, sizeof(Number));
+}
+
 template <class Block>
-void pack_blocks(const Shape& shape, const uint8_t* from, int64_t tile, uint8_t* to) {
+void pack(const Shape& shape, const uint8_t* from, int64_t tile, uint8_t* to) {
   const Form& f = form(shape.kind);
   const int64_t blocks = shape.inputs / f.inputs;
   for (int r = 0; r < ROWS && tile * ROWS + r < shape.rows; r++) {
     const uint8_t* row = from + (tile * ROWS + r) * blocks * f.stored;
     for (int64_t i = 0; i < blocks; i++) put(row + i * f.stored, r, reinterpret_cast<Block*>(to)[i]);
-  }
-}
-
-void pack_numbers(const Shape& shape, const uint8_t* from, int64_t tile, uint8_t* to) {
-  const int64_t size = form(shape.kind).stored;
-  for (int r = 0; r < ROWS && tile * ROWS + r < shape.rows; r++) {
-    const uint8_t* row = from + (tile * ROWS + r) * shape.inputs * size;
-    for (int64_t i = 0; i < shape.inputs; i++) std::memcpy(to + (i * ROWS + r) * size, row + i * size, size);
   }
 }
 
@@ -194,29 +191,14 @@ float value(const Q6_K& b, int r, int k) {
          static_cast<float>((code4(s.codes, r, k % 32) | upper(s.high, r, k % 32)) - 32);
 }
 
-template <class Block>
-void unpack_blocks(const Shape& shape, const uint8_t* tile, int r, float* out) {
-  const int inputs = form(shape.kind).inputs;
-  for (int64_t i = 0; i < shape.inputs; i++) {
-    out[i] = value(reinterpret_cast<const Block*>(tile)[i / inputs], r, static_cast<int>(i % inputs));
-  }
+float value(const F16& b, int r, int) { return from_half(b.v[r]); }
+float value(const BF16& b, int r, int) {
+  const uint32_t wide = static_cast<uint32_t>(b.v[r]) << 16;
+  float number;
+  std::memcpy(&number, &wide, 4);
+  return number;
 }
-
-void unpack_numbers(const Shape& shape, const uint8_t* tile, int r, float* out) {
-  for (int64_t i = 0; i < shape.inputs; i++) {
-    if (shape.kind == Kind::F32) {
-      std::memcpy(out + i, tile + 4 * (i * ROWS + r), 4);
-      continue;
-    }
-    const uint16_t bits = half_at(tile + 2 * (i * ROWS + r));
-    const uint32_t wide = static_cast<uint32_t>(bits) << 16;
-    if (shape.kind == Kind::F16) {
-      out[i] = from_half(bits);
-    } else {
-      std::memcpy(out + i, &wide, 4);
-    }
-  }
-}
+float value(const F32& b, int r, int) { return b.v[r]; }
 
 }  // namespace
 
@@ -233,33 +215,18 @@ Kind kind_named(const std::string& name) {
 
 void pack_tile(const Shape& shape, const uint8_t* from, int64_t tile, uint8_t* to) {
   std::memset(to, 0, static_cast<size_t>(tile_bytes(shape.kind, shape.inputs)));
-  switch (shape.kind) {
-    case Kind::Q4_0: return pack_blocks<Q4_0>(shape, from, tile, to);
-    case Kind::Q4_1: return pack_blocks<Q4_1>(shape, from, tile, to);
-    case Kind::Q5_0: return pack_blocks<Q5_0>(shape, from, tile, to);
-    case Kind::Q5_1: return pack_blocks<Q5_1>(shape, from, tile, to);
-    case Kind::Q8_0: return pack_blocks<Q8_0>(shape, from, tile, to);
-    case Kind::Q4_K: return pack_blocks<Q4_K>(shape, from, tile, to);
-    case Kind::Q5_K: return pack_blocks<Q5_K>(shape, from, tile, to);
-    case Kind::Q6_K: return pack_blocks<Q6_K>(shape, from, tile, to);
-    default: return pack_numbers(shape, from, tile, to);
-  }
+  of_kind(shape.kind, [&](auto block) { pack<typename decltype(block)::type>(shape, from, tile, to); });
 }
 
 void unpack_row(const Shape& shape, const uint8_t* packed, int64_t row, float* out) {
   const uint8_t* tile = packed + row / ROWS * tile_bytes(shape.kind, shape.inputs);
-  const int r = static_cast<int>(row % ROWS);
-  switch (shape.kind) {
-    case Kind::Q4_0: return unpack_blocks<Q4_0>(shape, tile, r, out);
-    case Kind::Q4_1: return unpack_blocks<Q4_1>(shape, tile, r, out);
-    case Kind::Q5_0: return unpack_blocks<Q5_0>(shape, tile, r, out);
-    case Kind::Q5_1: return unpack_blocks<Q5_1>(shape, tile, r, out);
-    case Kind::Q8_0: return unpack_blocks<Q8_0>(shape, tile, r, out);
-    case Kind::Q4_K: return unpack_blocks<Q4_K>(shape, tile, r, out);
-    case Kind::Q5_K: return unpack_blocks<Q5_K>(shape, tile, r, out);
-    case Kind::Q6_K: return unpack_blocks<Q6_K>(shape, tile, r, out);
-    default: return unpack_numbers(shape, tile, r, out);
-  }
+  of_kind(shape.kind, [&](auto block) {
+    using Block = typename decltype(block)::type;
+    const int64_t inputs = form(shape.kind).inputs;
+    for (int64_t i = 0; i < shape.inputs; i++) {
+      out[i] = value(reinterpret_cast<const Block*>(tile)[i / inputs], static_cast<int>(row % ROWS), static_cast<int>(i % inputs));
+    }
+  });
 }
 
 float from_half(uint16_t bits) {

@@ -56,7 +56,36 @@ struct Q6_K {  // a scale for every 16 inputs; high[64 * h + 4 * r + j], bits 2 
     uint8_t codes[256], high[128];
   } sub[8];
 };
-// F16, BF16 and F32: number[16 * i + r], input i of row r.
+template <class Number>
+struct Plain {  // input i of 16 rows side by side
+  Number v[ROWS];
+};
+struct F16 : Plain<uint16_t> {};
+struct BF16 : Plain<uint16_t> {};
+struct F32 : Plain<float> {};
+
+// work(Type<Block>()) with the block of this kind.
+template <class Block>
+struct Type {
+  using type = Block;
+};
+template <class Work>
+void of_kind(Kind kind, Work work) {
+  switch (kind) {
+    case Kind::Q4_0: return work(Type<Q4_0>());
+    case Kind::Q4_1: return work(Type<Q4_1>());
+    case Kind::Q5_0: return work(Type<Q5_0>());
+    case Kind::Q5_1: return work(Type<Q5_1>());
+    case Kind::Q8_0: return work(Type<Q8_0>());
+    case Kind::Q4_K: return work(Type<Q4_K>());
+    case Kind::Q5_K: return work(Type<Q5_K>());
+    case Kind::Q6_K: return work(Type<Q6_K>());
+    case Kind::F16: return work(Type<F16>());
+    case Kind::BF16: return work(Type<BF16>());
+    case Kind::F32: return work(Type<F32>());
+  }
+}
+inline bool is_plain(Kind kind) { return kind == Kind::F16 || kind == Kind::BF16 || kind == Kind::F32; }
 
 struct Shape {
   Kind kind;

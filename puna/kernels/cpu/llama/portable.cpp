@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <limits>
 #include <type_traits>
 
 #include "kernels.h"
@@ -17,7 +18,8 @@ namespace portable {
 
 extern const Kernels portable_kernels;
 const Kernels portable_kernels = {"portable", portable::multiply, portable::take, portable::norm, portable::gate,
-                                portable::add_to, portable::turn, portable::narrow, portable::attend, portable::busy,
+                                portable::add_to, portable::turn, portable::narrow, portable::code<int8_t>,
+                                portable::code<int16_t>, portable::attend<uint16_t>, portable::attend<int8_t>, portable::busy,
                                 portable::tops, portable::weigh};
 
 }  // namespace puna::llama
