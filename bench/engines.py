@@ -64,7 +64,7 @@ KINDS = {
     "ik_llama.cpp": Kind(
         "{kind} of the file",
         True,
-        'CMAKE_ARGS="-DGGML_NATIVE=ON" pip install --no-binary :all: ik-llama-cpp-python',
+        "pip install ik-llama-cpp-python (AVX2 alone; docs/engine.md tells how to build it for this machine)",
     ),
     "openvino-genai": Kind("its own form of the file's {kind}", True, "pip install openvino-genai"),
     "onnxruntime-genai": Kind(
